@@ -1,0 +1,1 @@
+"""Policy bundle, ONNX runtime, temporal ensembling, policy worker. No torch."""

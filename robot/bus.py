@@ -1,0 +1,321 @@
+"""Transactions with STS3215 servos: ask, wait for what the wire needs, read every status byte.
+
+Nothing here can change EEPROM. Writing it is the business of set-up and calibration, through
+:class:`robot.eeprom.SetupBus`; the running path holds a :class:`FeetechBus`, whose guard refuses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from robot import packets
+from robot.errors import BusError, ServoError
+from robot.joints import SERVO_IDS
+from robot.packets import Packet, PacketParser
+from robot.port import SerialPort
+from robot.registers import REGISTERS, Area, Register, decode_signed, encode_signed
+
+JOINT_OF_ID: dict[int, str] = {servo_id: name for name, servo_id in SERVO_IDS.items()}
+"""Joint name of each servo id of an SO-101."""
+
+MARGIN_S = 0.008
+PATIENCE_S = 0.020
+"""With these a dead servo is found within two ticks of a 60 Hz loop, and a stall of a tick is no fault."""
+
+TORQUE_VALUES = (0, 1, 2)
+"""Off, on, damping. 128 would rewrite the homing offset in EEPROM."""
+
+REGISTER_AT: dict[int, Register] = {
+    address: register for register in REGISTERS.values() for address in range(register.address, register.end)
+}
+"""Which register a byte belongs to."""
+
+
+@dataclass(slots=True)
+class BusCounters:
+    """What went wrong on a bus since it was opened; only ever grows."""
+
+    transactions: int = 0
+    retries: int = 0
+    """Requests sent again because an answer was missing."""
+    lost: int = 0
+    """Answers that were missing after the last retry."""
+    dropped_bytes: int = 0
+    """Bytes that belonged to no packet."""
+    stray_packets: int = 0
+    """Good packets that nobody had asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReply:
+    """What came back from a sync read."""
+
+    replies: dict[int, Packet] = field(default_factory=dict)
+    """Servo id -> status packet; ``code`` is its error byte, ``data`` the block that was asked for."""
+    missing: tuple[int, ...] = ()
+    """Ids that did not answer, in the order in which they were asked."""
+
+
+class FeetechBus:
+    """One half-duplex bus of STS3215 servos. Not for use by two threads at once.
+
+    Args:
+        port: path of the serial port.
+        baud: bits per second.
+        margin_s: how long the rest of the answers may stay away once the wire could have carried them. A USB
+            adapter and an ordinary kernel need 1..2 ms; waiting costs no processor time.
+        patience_s: how long the whole bus may say nothing at all when it is first asked. A busy kernel can
+            hold everything back for longer than it ever holds back one servo of six.
+        retries: how often an unanswered request is sent again.
+        joints: servo id -> joint name, for errors.
+
+    Attributes:
+        counters: what went wrong so far.
+        status: servo id -> error byte of its newest status packet.
+        joints: servo id -> joint name.
+    """
+
+    def __init__(
+        self,
+        port: str,
+        *,
+        baud: int = 1_000_000,
+        margin_s: float = MARGIN_S,
+        patience_s: float = PATIENCE_S,
+        retries: int = 1,
+        joints: Mapping[int, str] = JOINT_OF_ID,
+    ) -> None:
+        self.margin_s = margin_s
+        self.patience_s = patience_s
+        self.retries = retries
+        self.counters = BusCounters()
+        self.status: dict[int, int] = {}
+        self.joints = dict(joints)
+        self._port = SerialPort(port, baud)
+
+    def __enter__(self) -> FeetechBus:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> str:
+        """Path of the port."""
+        return self._port.path
+
+    def close(self) -> None:
+        """Give the port back; servos keep doing what they do."""
+        self._port.close()
+
+    def wire_s(self, n_bytes: int) -> float:
+        """Time that so many bytes take on the wire."""
+        return n_bytes * self._port.byte_s
+
+    # -- one servo -------------------------------------------------------------------------------------------
+
+    def ping(self, servo_id: int) -> int:
+        """Ask whether a servo is there; returns its error byte.
+
+        Raises:
+            ServoError: it does not answer.
+            PortError: the port is gone.
+        """
+        return self._ask(packets.ping(servo_id), servo_id, 0).code
+
+    def scan(self) -> tuple[int, ...]:
+        """Ids of all servos that answer a broadcast ping, ascending.
+
+        Answers may collide where ids are far apart or double; :meth:`ping` each id where that matters.
+        """
+        found: set[int] = set()
+        for _ in range(1 + self.retries):
+            # Every servo waits for its turn, which grows with its id: all turns are waited for.
+            request = packets.ping(packets.BROADCAST_ID)
+            found |= set(self._collect(request, range(packets.MAX_ID + 1), 0, patient=True))
+        return tuple(sorted(found))
+
+    def read_block(self, servo_id: int, address: int, size: int) -> Packet:
+        """Read bytes of one servo; the packet's ``code`` is the error byte. Raises as :meth:`ping`."""
+        return self._ask(packets.read(servo_id, address, size), servo_id, size)
+
+    def read(self, servo_id: int, name: str) -> int:
+        """Read one register by name, decoded. Raises as :meth:`ping`."""
+        register = REGISTERS[name]
+        return decode(register, self.read_block(servo_id, register.address, register.size).data)
+
+    def write_block(self, servo_id: int, address: int, data: bytes) -> int:
+        """Write RAM of one servo; returns the error byte of its answer.
+
+        Raises:
+            ServoError: it does not answer (also when its response level is 0: it then never does).
+            BusError: the write could change EEPROM, which this class cannot do.
+            PortError: the port is gone.
+        """
+        self._guard(address, data)
+        return self._ask(packets.write(servo_id, address, data), servo_id, 0).code
+
+    def write(self, servo_id: int, name: str, value: int) -> int:
+        """Write one register by name, encoded. Raises as :meth:`write_block`."""
+        register = REGISTERS[name]
+        return self.write_block(servo_id, register.address, encode(register, value))
+
+    def reg_write(self, servo_id: int, name: str, value: int) -> int:
+        """As :meth:`write`, carried out when :meth:`action` is sent."""
+        register = REGISTERS[name]
+        data = encode(register, value)
+        self._guard(register.address, data)
+        return self._ask(packets.reg_write(servo_id, register.address, data), servo_id, 0).code
+
+    def action(self) -> None:
+        """Let all servos carry out their pending :meth:`reg_write` at once. Nobody answers."""
+        self._tell(packets.action())
+
+    # -- several servos --------------------------------------------------------------------------------------
+
+    def sync_read(self, servo_ids: Sequence[int], address: int, size: int) -> SyncReply:
+        """Read the same block from several servos in one transaction.
+
+        Servos that did not answer are asked again, ``retries`` times, and those that did keep their answers.
+        They are asked again in reverse, so that one dead servo that silences those listed after it is not
+        blamed together with them.
+
+        Raises:
+            PortError: the port is gone. Silent servos are no error here but ``missing``.
+        """
+        replies: dict[int, Packet] = {}
+        missing = list(servo_ids)
+        for attempt in range(1 + self.retries):
+            if attempt:
+                self.counters.retries += 1
+                missing.reverse()
+            request = packets.sync_read(missing, address, size)
+            replies |= self._collect(request, missing, size, patient=attempt == 0)
+            missing = [servo_id for servo_id in missing if servo_id not in replies]
+            if not missing:
+                break
+        self.counters.lost += len(missing)
+        return SyncReply(replies, tuple(servo_id for servo_id in servo_ids if servo_id not in replies))
+
+    def sync_read_all(self, servo_ids: Sequence[int], address: int, size: int) -> dict[int, Packet]:
+        """As :meth:`sync_read`, where a missing servo is an error that names every missing one."""
+        reply = self.sync_read(servo_ids, address, size)
+        if reply.missing:
+            raise self.silent(reply.missing)
+        return reply.replies
+
+    def sync_write(self, name: str, values: Mapping[int, int]) -> None:
+        """Write one register of several servos (id -> value) in one packet. Nobody answers. Raises as
+        write.
+        """
+        register = REGISTERS[name]
+        self.sync_write_block(register.address, {i: encode(register, value) for i, value in values.items()})
+
+    def sync_write_block(self, address: int, data: Mapping[int, bytes]) -> None:
+        """Write a block of equal size to several servos (id -> bytes). Nobody answers. Raises as write."""
+        for block in data.values():
+            self._guard(address, block)
+        self._tell(packets.sync_write(address, data))
+
+    def describe(self, servo_id: int) -> str:
+        """How errors name a servo."""
+        joint = self.joints.get(servo_id)
+        return f"servo {servo_id}" if joint is None else f"{joint} (servo {servo_id})"
+
+    def silent(self, servo_ids: Sequence[int]) -> ServoError:
+        """The error for servos that do not answer; its joint is the first of them."""
+        names = ", ".join(self.describe(servo_id) for servo_id in servo_ids)
+        verb, its = ("does", "its plug") if len(servo_ids) == 1 else ("do", "the plug of the first")
+        return ServoError(
+            f"{names} {verb} not answer on {self.path}: check power, {its} and the cable before it; a servo "
+            "that was overloaded may need a power cycle",
+            servo_id=servo_ids[0],
+            joint=self.joints.get(servo_ids[0]),
+        )
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _guard(self, address: int, data: bytes) -> None:
+        """Refuse whatever could change EEPROM, by any of the three doors the firmware has."""
+        for where, value in enumerate(data, start=address):
+            register = REGISTER_AT.get(where)
+            if register is None:
+                raise BusError(f"address {where} belongs to no register")
+            if register.area is not Area.RAM:
+                raise BusError(
+                    f"{register.name} (address {where}) is {register.area.value} and not written while "
+                    "running: use `lerobot-setup-motors` or `lerobot-calibrate`"
+                )
+            if register.name == "lock" and value == 0:
+                raise BusError("lock 0 would open EEPROM for writing: only set-up and calibration do that")
+            if register.name == "torque_enable" and value not in TORQUE_VALUES:
+                raise BusError(
+                    f"torque_enable {value} is none of {TORQUE_VALUES}; 128 rewrites the homing offset"
+                )
+
+    def _tell(self, request: bytes) -> None:
+        self.counters.transactions += 1
+        self._port.write(request)
+
+    def _ask(self, request: bytes, servo_id: int, size: int) -> Packet:
+        for attempt in range(1 + self.retries):
+            self.counters.retries += attempt > 0
+            reply = self._collect(request, (servo_id,), size, patient=attempt == 0).get(servo_id)
+            if reply is not None:
+                return reply
+        self.counters.lost += 1
+        raise self.silent((servo_id,))
+
+    def _collect(
+        self, request: bytes, servo_ids: Sequence[int], size: int, *, patient: bool
+    ) -> dict[int, Packet]:
+        """Send a request and gather status packets of these servos with exactly ``size`` data bytes."""
+        self.counters.transactions += 1
+        self._port.discard_input()
+        self._port.write(request)
+        answer_s = self.wire_s(packets.STATUS_OVERHEAD + size)
+        quiet_s = max(self.margin_s, self.patience_s) if patient else self.margin_s
+        deadline_s = time.monotonic() + self.wire_s(len(request)) + len(servo_ids) * answer_s + quiet_s
+        # However much noise comes, this is the end.
+        last_s = deadline_s + self.margin_s
+        parser = PacketParser.for_status(size)
+        waiting = set(servo_ids)
+        replies: dict[int, Packet] = {}
+        while waiting:
+            data = self._port.read_until(deadline_s)
+            if not data:
+                break
+            for packet in parser.feed(data):
+                if packet.servo_id in waiting and len(packet.data) == size:
+                    waiting.discard(packet.servo_id)
+                    replies[packet.servo_id] = packet
+                    self.status[packet.servo_id] = packet.code
+                else:
+                    self.counters.stray_packets += 1
+            # The bus has spoken: what is still missing comes in its turn now, or not at all.
+            deadline_s = min(last_s, time.monotonic() + len(waiting) * answer_s + self.margin_s)
+        self.counters.dropped_bytes += parser.dropped + parser.pending
+        return replies
+
+
+def encode(register: Register, value: int) -> bytes:
+    """Bytes of a register's value, little-endian, sign-magnitude where the register has a sign bit.
+
+    Raises:
+        ValueError: the value does not fit.
+    """
+    word = value if register.sign_bit is None else encode_signed(value, register.sign_bit)
+    if not 0 <= word < 1 << (8 * register.size):
+        raise ValueError(f"{register.name} takes {register.size} bytes, {value} does not fit")
+    return word.to_bytes(register.size, "little")
+
+
+def decode(register: Register, data: bytes, offset: int = 0) -> int:
+    """Value of a register whose bytes begin at ``offset`` of ``data``."""
+    word = int.from_bytes(data[offset : offset + register.size], "little")
+    return word if register.sign_bit is None else decode_signed(word, register.sign_bit)

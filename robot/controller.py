@@ -1,0 +1,144 @@
+"""The one control loop.
+
+Each tick: read the arm, look for faults, take commands, ask the active source, pass the gate, write, publish.
+Ticks are counted by the clock, tick ``k`` is due at ``k dt``; one that was missed is skipped and never made
+up for, so after a stall the arm goes on from where it is at its limited speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from robot.commands import dispatch, serve
+from robot.config import RobotConfig
+from robot.faults import FaultBook
+from robot.gate import Gate
+from robot.lateness import Lateness
+from robot.link import ArmLink
+from robot.mailbox import Mailbox
+from robot.modes import Modes, SourceFactory
+from robot.publisher import Publisher, Tick
+from robot.seams import Arm, ArmState, Clock, FloatArray, MonotonicClock
+from robot.supervision import SupervisionLimits, Supervisor
+from robot.telemetry import Record
+
+TORQUE_CHECK_S = 0.25
+"""How often the servos are asked whether they still have torque; it takes half a millisecond of bus time."""
+
+
+class Controller:
+    """Owner of the arm. :meth:`run` keeps real time; :meth:`tick` can be called by hand.
+
+    Args:
+        config: limits, poses, rate.
+        arm: the arm; nobody else may use it.
+        lowest_point_m: height of the lowest fingertip for a pose in user units.
+        tool_position_m: position of the tool for a pose, for telemetry; ``None``: zeros.
+        sources: what runs can be made of, by name.
+        clock: time.
+        commands: where commands come from; ``None``: only from :meth:`command`.
+        telemetry: takes each tick's record.
+        status: takes the JSON status whenever it has changed.
+        heartbeat_timeout_s: a run whose commander is silent for so long is ended; ``None``: never.
+        reopen: makes a new arm after its port was lost.
+    """
+
+    def __init__(
+        self,
+        config: RobotConfig,
+        arm: Arm,
+        *,
+        lowest_point_m: Callable[[FloatArray], float],
+        tool_position_m: Callable[[FloatArray], FloatArray] | None = None,
+        sources: Mapping[str, SourceFactory] | None = None,
+        clock: Clock | None = None,
+        commands: Mailbox | None = None,
+        telemetry: Callable[[Record], None] | None = None,
+        status: Callable[[bytes], None] | None = None,
+        heartbeat_timeout_s: float | None = None,
+        reopen: Callable[[], Arm] | None = None,
+    ) -> None:
+        self.config, self.clock, self._dt_s = config, clock or MonotonicClock(), config.dt_s
+        self.faults = FaultBook()
+        self.gate = Gate(config.gate, config.dt_s, lowest_point_m)
+        self._link = ArmLink(arm, self.faults, reopen)
+        self.modes = Modes(
+            config, self._link, self.gate, self.faults, lowest_point_m, sources or {}, heartbeat_timeout_s
+        )
+        limits = SupervisionLimits(max_temperature_c=config.max_temperature_c, supply_v=config.supply_v)
+        self._supervisor = Supervisor(limits, config.dt_s)
+        self._commands = commands
+        self.lateness = Lateness(config.control_hz)
+        self.tick_index = int(self.clock.now_s() / self._dt_s)
+        self._torque_period = max(1, round(TORQUE_CHECK_S / self._dt_s))
+        self._goal: FloatArray | None = None
+        self._state: ArmState | None = None
+        self._state_tick = 0
+        self._publisher = Publisher(
+            self.modes,
+            self.faults,
+            self._link,
+            self.lateness,
+            config.control_hz,
+            tool_position_m,
+            telemetry,
+            status,
+        )
+
+    def adopt(self) -> None:
+        """Before the first tick: what has torque goes on holding where it is. Nothing moves."""
+        self.modes.adopt(self.clock.now_s())
+
+    def command(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one command between two ticks, without a socket; answers as the socket does."""
+        return dispatch(self.modes, command, self.clock.now_s())
+
+    def run(self, keep_going: Callable[[], bool], after_tick: Callable[[float], None] | None = None) -> None:
+        """Tick at absolute deadlines for as long as ``keep_going()``.
+
+        Args:
+            keep_going: asked once per tick.
+            after_tick: called with the seconds that are left until the next deadline.
+        """
+        while keep_going():
+            tick = max(self.tick_index + 1, int(self.clock.now_s() / self._dt_s))
+            self.lateness.missed += tick - self.tick_index - 1
+            self.clock.sleep_until_s(tick * self._dt_s)
+            self.lateness.add(self.clock.now_s() - tick * self._dt_s)
+            self.tick(tick)
+            self.lateness.busy_ms = 1e3 * (self.clock.now_s() - tick * self._dt_s) - self.lateness.last_ms
+            if after_tick is not None:
+                after_tick((tick + 1) * self._dt_s - self.clock.now_s())
+
+    def tick(self, tick: int | None = None) -> None:
+        """One pass of the loop."""
+        self.tick_index = tick = self.tick_index + 1 if tick is None else tick
+        now_s = self.clock.now_s()
+        state = self._look(tick, now_s)
+        if self._commands is not None:
+            serve(self._commands, self.modes, now_s)
+        self.modes.react(state, now_s)
+        target, result = None, None
+        if self.modes.driven and self._state is not None:
+            target = self.modes.target(tick, self._state)
+            result = self.gate.check(target)
+            self._link.write(result.command, now_s)
+            self.modes.after(result, now_s)
+        self._goal = result.command if result is not None and self.modes.driven else None
+        self._publisher.publish(Tick(tick, now_s, self._state, self._state_tick, target, result, self._goal))
+
+    def _look(self, tick: int, now_s: float) -> ArmState | None:
+        """Read the arm and latch what is wrong with it."""
+        state = self._link.read(now_s)
+        if state is None:
+            return None
+        self._state, self._state_tick = state, tick
+        self.faults.update(self._supervisor.look(state, self._goal), Supervisor.CODES, now_s)
+        if self.modes.driven and tick % self._torque_period == 0:
+            self.modes.lost_torque(self._link.limp_joints(now_s), now_s)
+        return state
+
+    def close(self) -> None:
+        """Let go of the arm; torque stays as it is."""
+        self._link.arm.close()

@@ -1,0 +1,92 @@
+"""Every error this project raises on purpose.
+
+::
+
+    So101Error
+    ├── ConfigError            a file or option that cannot be right (names the key and the choices)
+    ├── CalibrationError       a calibration file in the wrong schema, or with impossible numbers
+    ├── BusError               the serial bus
+    │   ├── PortError          the port is absent, busy or was unplugged
+    │   └── ServoError         one servo: silent, corrupt, wrong model (has .joint and .servo_id)
+    ├── CameraError            a camera that cannot be opened or has stopped
+    ├── UnreachableError       a point or pose the arm cannot take (says why)
+    ├── CommandError           a command that the controller refuses in its present mode (has .code)
+    ├── BundleError            a policy bundle that does not match its manifest, robot or machine
+    ├── SegmentError           shared memory that is absent, foreign, full or already has a writer
+    ├── DatasetError           an episode or dataset that cannot be read or written
+    └── TwinError              the digital twin did not start or answer
+
+Messages name the thing and the remedy.
+"""
+
+from __future__ import annotations
+
+
+class So101Error(Exception):
+    """Root of all errors raised on purpose."""
+
+
+class ConfigError(So101Error):
+    """A configuration file or option that cannot be right."""
+
+
+class CalibrationError(So101Error):
+    """A calibration file in the wrong schema or with impossible numbers."""
+
+
+class BusError(So101Error):
+    """The serial bus failed."""
+
+
+class PortError(BusError):
+    """The serial port is absent, busy or was unplugged."""
+
+
+class ServoError(BusError):
+    """One servo did not answer as it should.
+
+    Attributes:
+        joint: name of the joint, or ``None`` where only the id is known.
+        servo_id: id on the bus.
+    """
+
+    def __init__(self, message: str, *, servo_id: int, joint: str | None = None) -> None:
+        super().__init__(message)
+        self.servo_id = servo_id
+        self.joint = joint
+
+
+class CameraError(So101Error):
+    """A camera cannot be opened or has stopped."""
+
+
+class UnreachableError(So101Error):
+    """A point or pose that the arm cannot take."""
+
+
+class CommandError(So101Error):
+    """A command that the controller refuses in its present mode.
+
+    Attributes:
+        code: short machine-readable reason, for instance ``fault_latched``.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BundleError(So101Error):
+    """A policy bundle that does not match its manifest, the robot or this machine."""
+
+
+class SegmentError(So101Error):
+    """A shared memory segment is absent, foreign, full or already has a writer."""
+
+
+class DatasetError(So101Error):
+    """An episode or dataset that cannot be read or written."""
+
+
+class TwinError(So101Error):
+    """The digital twin did not start or does not answer."""

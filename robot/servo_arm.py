@@ -1,0 +1,264 @@
+"""The arm behind six servos on a bus: the same class drives a real SO-101 and the twin's pty.
+
+It reads EEPROM, compares it with the calibration file and refuses to go on where they differ; it never
+writes it.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from robot.bus import MARGIN_S, FeetechBus, decode, encode
+from robot.calibration_file import Calibration, IntArray
+from robot.errors import CalibrationError, ServoError
+from robot.joints import GRIPPER, JOINTS, N_JOINTS
+from robot.packets import Packet
+from robot.registers import (
+    MODEL_STS3215,
+    REGISTERS,
+    STATE_BLOCK_ADDRESS,
+    STATE_BLOCK_SIZE,
+    VOLTAGE_V_PER_UNIT,
+    StatusBit,
+)
+from robot.seams import ArmState, FloatArray
+from robot.state_block import decode_state
+
+ACCELERATION = 254
+"""Value of the acceleration register while driven: LeRobot's, nearly unlimited. The gate limits what is
+asked.
+"""
+
+FULL_SPEED_STEPS_S = 4000
+"""Goal speed for servos on which 0 means "stay": more than the motor reaches (5.2 rad/s is 3 400 steps/s)."""
+
+HELD_TICKS = 160
+"""A servo with torque that is so near to its goal (14 degrees) holds it; the rest is sag and lag."""
+
+_CONFIG_SIZE = REGISTERS["speed_i_gain"].end
+_PHASE_SPEED_0_IS_MAX = 8
+_DRIVE_FIRST = REGISTERS["acceleration"]
+_DRIVE_NAMES = ("acceleration", "goal_position", "goal_time", "goal_speed", "torque_limit")
+_DRIVE_SIZE = REGISTERS[_DRIVE_NAMES[-1]].end - _DRIVE_FIRST.address
+_ALARMS_AGAINST_TORQUE = StatusBit.VOLTAGE | StatusBit.HEAT
+
+
+class ServoArm:
+    """Six STS3215 servos as an :class:`robot.seams.Arm`, in user units.
+
+    Args:
+        bus: the open bus; :meth:`close` closes it.
+        calibration: what this arm's ticks mean.
+
+    Raises:
+        ServoError: a servo does not answer, or is no STS3215.
+        CalibrationError: a servo's EEPROM does not say what the file says, so it is not the file of this arm.
+        PortError: the port is gone.
+    """
+
+    def __init__(self, bus: FeetechBus, calibration: Calibration) -> None:
+        self.bus = bus
+        self.calibration = calibration
+        self._ids = calibration.ids
+        blocks = self._read_all(0, _CONFIG_SIZE)
+        self._check_models(blocks)
+        self._check_eeprom(blocks)
+        self._torque_limit = self._column(blocks, "max_torque")
+        unlimited = (self._column(blocks, "phase") & _PHASE_SPEED_0_IS_MAX) != 0
+        self._goal_speed = np.where(unlimited, 0, FULL_SPEED_STEPS_S)
+
+    @classmethod
+    def connect(
+        cls, port: str, calibration: Calibration, *, baud: int = 1_000_000, margin_s: float = MARGIN_S
+    ) -> ServoArm:
+        """Open a port and make sure that the arm of this calibration is behind it. Raises as the class does.
+
+        Args:
+            port: path of the serial port.
+            calibration: the arm's own calibration.
+            baud: bits per second.
+            margin_s: see :class:`robot.bus.FeetechBus`.
+        """
+        names = dict(zip(calibration.ids, JOINTS, strict=True))
+        bus = FeetechBus(port, baud=baud, margin_s=margin_s, joints=names)
+        try:
+            return cls(bus, calibration)
+        except BaseException:
+            bus.close()
+            raise
+
+    def read(self) -> ArmState:
+        """One sync read of the block 56..70. Raises ServoError naming the silent joints, or PortError."""
+        blocks = self._read_all(STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
+        ordered = [blocks[servo_id] for servo_id in self._ids]
+        return decode_state(
+            [packet.data for packet in ordered],
+            [packet.code for packet in ordered],
+            self.calibration,
+            time.monotonic(),
+        )
+
+    def write(self, goal: FloatArray) -> None:
+        """Send one goal for every joint in one sync write, rounded to ticks and kept inside the ranges.
+
+        Raises:
+            ValueError: the goal is not six finite numbers.
+            PortError: the port is gone.
+        """
+        if goal.shape != (N_JOINTS,):
+            raise ValueError(f"a goal has shape ({N_JOINTS},), got {goal.shape}")
+        ticks = self.calibration.to_ticks(goal)
+        self.bus.sync_write("goal_position", self._by_id(ticks))
+
+    def enable(self) -> FloatArray:
+        """Energise without a snap and lock EEPROM; returns the pose that is now held.
+
+        What a servo would chase at torque-on is whatever its goal register holds, maybe from an hour ago. So
+        the present pose becomes the goal first, in one packet with speed, acceleration and torque limit, and
+        is read back; only then comes the torque, and that is read back too.
+
+        A servo that holds already keeps its goal: below it hangs the arm by its sag, and to hold that pose
+        would let it sag once more. The gripper keeps any goal, or it would let go of what it squeezes.
+
+        Raises:
+            ServoError: a servo is silent, reports a voltage or heat alarm, or does not take the goal or the
+            torque. PortError: the port is gone.
+        """
+        blocks = self._read_all(STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
+        self._check_alarms(blocks)
+        low, high = self.calibration.range_min, self.calibration.range_max
+        present = np.clip(self._column(blocks, "present_position", STATE_BLOCK_ADDRESS), low, high)
+        held = self._held_goals(present)
+        drive = {
+            "acceleration": np.full(N_JOINTS, ACCELERATION),
+            "goal_position": held,
+            "goal_time": np.zeros(N_JOINTS, dtype=np.int64),
+            "goal_speed": self._goal_speed,
+            "torque_limit": self._torque_limit,
+        }
+        wanted = {
+            servo_id: b"".join(encode(REGISTERS[name], int(drive[name][i])) for name in _DRIVE_NAMES)
+            for i, servo_id in enumerate(self._ids)
+        }
+        self.bus.sync_write_block(_DRIVE_FIRST.address, wanted)
+        taken = self._read_all(_DRIVE_FIRST.address, _DRIVE_SIZE)
+        for servo_id in self._ids:
+            if taken[servo_id].data != wanted[servo_id]:
+                raise self._refused(servo_id, "its goal")
+        self.bus.sync_write("torque_enable", dict.fromkeys(self._ids, 1))
+        self.bus.sync_write("lock", dict.fromkeys(self._ids, 1))
+        for name in ("torque_enable", "lock"):
+            self._verify(name, 1)
+        return self.calibration.to_user(held)
+
+    def release(self) -> None:
+        """Torque off, verified. The arm falls unless it is parked. Raises ServoError, PortError."""
+        self.bus.sync_write("torque_enable", dict.fromkeys(self._ids, 0))
+        self._verify("torque_enable", 0)
+
+    def torque_enabled(self) -> bool:
+        """Whether every servo says that its torque is on. Raises ServoError, PortError."""
+        return not self.limp_joints()
+
+    def limp_joints(self) -> tuple[str, ...]:
+        """Joints whose servos say that their torque is off. Raises ServoError, PortError."""
+        register = REGISTERS["torque_enable"]
+        blocks = self._read_all(register.address, register.size)
+        pairs = zip(self._ids, JOINTS, strict=True)
+        return tuple(joint for servo_id, joint in pairs if decode(register, blocks[servo_id].data) != 1)
+
+    def close(self) -> None:
+        """Give the port back; torque stays as it is."""
+        self.bus.close()
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _read_all(self, address: int, size: int) -> dict[int, Packet]:
+        return self.bus.sync_read_all(self._ids, address, size)
+
+    def _column(self, blocks: dict[int, Packet], name: str, start: int = 0) -> IntArray:
+        """One register of all servos out of blocks that begin at ``start``, shape (6,)."""
+        register = REGISTERS[name]
+        offset = register.address - start
+        values = [decode(register, blocks[servo_id].data, offset) for servo_id in self._ids]
+        return np.array(values, dtype=np.int64)
+
+    def _held_goals(self, present: IntArray) -> IntArray:
+        """The goals of servos that hold them, the present positions of the others; ticks, shape (6,)."""
+        limp = self.limp_joints()
+        goals = self._column(
+            self._read_all(_DRIVE_FIRST.address, _DRIVE_SIZE), "goal_position", _DRIVE_FIRST.address
+        )
+        near = np.abs(goals - present) <= HELD_TICKS
+        near[GRIPPER] = True
+        holds = near & np.array([joint not in limp for joint in JOINTS])
+        return np.clip(
+            np.where(holds, goals, present), self.calibration.range_min, self.calibration.range_max
+        )
+
+    def _by_id(self, values: IntArray) -> dict[int, int]:
+        return dict(zip(self._ids, values.tolist(), strict=True))
+
+    def _verify(self, name: str, value: int) -> None:
+        register = REGISTERS[name]
+        blocks = self._read_all(register.address, register.size)
+        wrong = [i for i in self._ids if decode(register, blocks[i].data) != value]
+        if wrong:  # a sync write is not acknowledged, so one lost packet is asked for again
+            self.bus.sync_write(name, dict.fromkeys(wrong, value))
+            blocks = self._read_all(register.address, register.size)
+            for servo_id in self._ids:
+                if decode(register, blocks[servo_id].data) != value:
+                    raise self._refused(servo_id, f"{name} = {value}")
+
+    def _refused(self, servo_id: int, what: str) -> ServoError:
+        return ServoError(
+            f"{self.bus.describe(servo_id)} on {self.bus.path} did not take {what}: check power and cable",
+            servo_id=servo_id,
+            joint=JOINTS[self._ids.index(servo_id)],
+        )
+
+    def _check_models(self, blocks: dict[int, Packet]) -> None:
+        for servo_id, model in zip(self._ids, self._column(blocks, "model_number").tolist(), strict=True):
+            if model != MODEL_STS3215:
+                raise ServoError(
+                    f"{self.bus.describe(servo_id)} on {self.bus.path} says model {model}, an SO-101 has "
+                    f"STS3215 ({MODEL_STS3215}): put the right servo there",
+                    servo_id=servo_id,
+                    joint=JOINTS[self._ids.index(servo_id)],
+                )
+
+    def _check_eeprom(self, blocks: dict[int, Packet]) -> None:
+        expected = {
+            "homing_offset": self.calibration.homing_offset,
+            "min_position": self.calibration.range_min,
+            "max_position": self.calibration.range_max,
+            "operating_mode": np.zeros(N_JOINTS, dtype=np.int64),
+        }
+        differences = [
+            f"{joint} {name} is {int(found)}, not {int(wanted)}"
+            for name, values in expected.items()
+            for joint, found, wanted in zip(JOINTS, self._column(blocks, name), values, strict=True)
+            if found != wanted
+        ]
+        if differences:
+            listed = "; ".join(differences)
+            raise CalibrationError(
+                f"the servos on {self.bus.path} do not hold {self.calibration.name}: {listed}. "
+                "Is it the file of this arm, and not of its leader? If so, run `lerobot-calibrate`"
+            )
+
+    def _check_alarms(self, blocks: dict[int, Packet]) -> None:
+        for i, servo_id in enumerate(self._ids):
+            alarm = blocks[servo_id].code & _ALARMS_AGAINST_TORQUE
+            if alarm:
+                volts = self._column(blocks, "present_voltage", STATE_BLOCK_ADDRESS)[i] * VOLTAGE_V_PER_UNIT
+                heat_c = self._column(blocks, "present_temperature", STATE_BLOCK_ADDRESS)[i]
+                kind = "voltage" if alarm & StatusBit.VOLTAGE else "temperature"
+                raise ServoError(
+                    f"{self.bus.describe(servo_id)} reports a {kind} alarm ({volts:.1f} V, {heat_c} C): "
+                    "torque stays off until the supply is right and the servo has cooled down",
+                    servo_id=servo_id,
+                    joint=JOINTS[i],
+                )

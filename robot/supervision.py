@@ -1,0 +1,156 @@
+"""Looks at what the servos say, tick by tick, and finds what is wrong.
+
+A reading counts only if it lasts: real buses show single temperatures of 72 to 92 C between others of 34 to
+38 C, and voltages that dip while a motor starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.faults import Finding, Severity
+from robot.joints import GRIPPER, JOINTS
+from robot.registers import StatusBit
+from robot.seams import ArmState, FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisionLimits:
+    """When a reading is a fault. Times are how long it must last without a break."""
+
+    max_temperature_c: float = 65.0
+    """Park above this; the servo itself lets go at 70."""
+    warm_margin_c: float = 5.0
+    """Go slow from this far below the maximum."""
+    supply_v: float = 7.4
+    low_share: float = 0.75
+    """Hold below this share of the supply: the servos lose a quarter of their torque."""
+    sag_share: float = 0.85
+    """Warn below this share."""
+    high_share: float = 1.15
+    """Hold above this share: 8.5 V on a 7.4 V arm, whose servos raise their own alarm at 8.0 V."""
+    following_deg: float = 11.5
+    """0.2 rad: four times the sag of a loaded joint, twice the lag at full speed."""
+    temperature_s: float = 0.5
+    voltage_s: float = 0.25
+    status_s: float = 0.05
+    following_s: float = 0.5
+
+
+_COOL = "let it cool down, and find out what it strains against"
+_SUPPLY = "check the power supply and its cable"
+_JAM = "look for an obstacle or a loose horn, then clear the fault"
+
+
+class Supervisor:
+    """Finds faults in a stream of :class:`ArmState`; one :meth:`look` per tick that brought a state."""
+
+    CODES = frozenset(
+        {
+            "warm", "overheated", "voltage_sag", "voltage_low", "voltage_high", "voltage_alarm",
+            "encoder_error", "over_current", "overload", "gripper_strained", "following_error",
+        }
+    )  # fmt: skip
+    """Every code that :meth:`look` can give."""
+
+    def __init__(self, limits: SupervisionLimits, dt_s: float) -> None:
+        self._limits = limits
+        self._dt_s = dt_s
+        self._ticks: dict[str, NDArray[np.int64]] = {}
+        times = {
+            "temperature": limits.temperature_s,
+            "voltage": limits.voltage_s,
+            "status": limits.status_s,
+            "following": limits.following_s,
+        }
+        self._needed = {kind: max(2, round(time_s / dt_s)) for kind, time_s in times.items()}
+
+    def reset(self) -> None:
+        """Forget how long anything has lasted (after torque was switched)."""
+        self._ticks.clear()
+
+    def look(self, state: ArmState, goal: FloatArray | None) -> list[Finding]:
+        """All that is wrong now.
+
+        Args:
+            state: this tick's reading.
+            goal: what the servos were told to hold before this reading; ``None`` while torque is off.
+        """
+        limits = self._limits
+        found = self._heat(state, limits) + self._voltage(state, limits) + self._status(state)
+        if goal is not None:
+            error = np.abs(goal - state.position)
+            error[GRIPPER] = 0.0  # whatever it holds keeps it from closing
+            for i in self._lasting("following_error", error > limits.following_deg, "following"):
+                message = f"{JOINTS[i]} is {error[i]:.0f} deg away from its goal"
+                found.append(Finding("following_error", Severity.HOLD, JOINTS[i], message, _JAM))
+        else:
+            self._ticks.pop("following_error", None)
+        return found
+
+    def _heat(self, state: ArmState, limits: SupervisionLimits) -> list[Finding]:
+        temperature_c = state.temperature_c
+        found = []
+        alarm = (state.status & StatusBit.HEAT) != 0
+        hot = (temperature_c >= limits.max_temperature_c) | alarm
+        warm = temperature_c >= limits.max_temperature_c - limits.warm_margin_c
+        overheated = self._lasting("overheated", hot, "temperature")
+        for i in overheated:
+            message = (
+                f"{JOINTS[i]} is at {temperature_c[i]:.0f} C, the limit is {limits.max_temperature_c:.0f}"
+            )
+            found.append(Finding("overheated", Severity.PARK, JOINTS[i], message, _COOL))
+        for i in self._lasting("warm", warm, "temperature"):
+            message = f"{JOINTS[i]} is warm: {temperature_c[i]:.0f} C"
+            found.append(Finding("warm", Severity.SLOW, JOINTS[i], message, _COOL))
+        return found
+
+    def _voltage(self, state: ArmState, limits: SupervisionLimits) -> list[Finding]:
+        """One finding for the whole arm, which has one supply; it names the joint that is worst off."""
+        supply_v, volts = limits.supply_v, state.voltage_v
+        lowest, highest = int(volts.argmin()), int(volts.argmax())
+        low = self._lasting("voltage_low", volts < limits.low_share * supply_v, "voltage")
+        sag = self._lasting("voltage_sag", volts < limits.sag_share * supply_v, "voltage")
+        high = self._lasting("voltage_high", volts > limits.high_share * supply_v, "voltage")
+        found = []
+        if low or sag:
+            code, severity = ("voltage_low", Severity.HOLD) if low else ("voltage_sag", Severity.WARN)
+            message = f"{JOINTS[lowest]} has only {volts[lowest]:.1f} V of {supply_v:.1f} V"
+            found.append(Finding(code, severity, None, message, _SUPPLY))
+        if high:
+            message = f"{JOINTS[highest]} has {volts[highest]:.1f} V instead of {supply_v:.1f} V"
+            found.append(Finding("voltage_high", Severity.HOLD, None, message, _SUPPLY))
+        return found
+
+    def _status(self, state: ArmState) -> list[Finding]:
+        rules = (
+            (StatusBit.VOLTAGE, "voltage_alarm", "its voltage is out of range", _SUPPLY),
+            (StatusBit.ANGLE, "encoder_error", "its encoder fails", "replace the servo"),
+            (StatusBit.CURRENT, "over_current", "its current was too high, it has let go", _JAM),
+            (StatusBit.OVERLOAD, "overload", "it was overloaded and has reduced its force", _JAM),
+        )
+        found = []
+        for bit, code, message, remedy in rules:
+            for i in self._lasting(code, (state.status & bit) != 0, "status"):
+                if i == GRIPPER and bit in (StatusBit.CURRENT, StatusBit.OVERLOAD):
+                    # A gripper that closes on something is overloaded by design: it holds what it holds.
+                    strained = "the gripper strains and holds with reduced force"
+                    found.append(
+                        Finding("gripper_strained", Severity.WARN, JOINTS[i], strained, "none needed")
+                    )
+                    continue
+                said = f"{JOINTS[i]} says that {message}"
+                found.append(Finding(code, Severity.HOLD, JOINTS[i], said, remedy))
+        return found
+
+    def _lasting(self, code: str, condition: NDArray[np.bool_], kind: str) -> list[int]:
+        """Joints for which a condition has held long enough, this tick included."""
+        before = self._ticks.get(code)
+        count = condition.astype(np.int64) if before is None else np.where(condition, before + 1, 0)
+        self._ticks[code] = count
+        if not condition.any():
+            return []
+        return [int(i) for i in np.flatnonzero(count >= self._needed[kind])]

@@ -1,0 +1,1 @@
+"""The digital twin: a MuJoCo world behind emulated servos and rendered cameras."""

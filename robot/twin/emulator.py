@@ -1,0 +1,208 @@
+"""The STS3215 protocol from the servos' side: request bytes in, answers due at the time a wire would bring
+them.
+
+The emulator knows packets, timing and the response rules of the firmware; what registers hold and do is the
+bank's business. It never looks at a clock: every call gets the time, so the same code runs live and in tests.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from robot.packets import BROADCAST_ID, MAX_DATA, STATUS_OVERHEAD, Code, Packet, PacketParser, status
+from robot.registers import REGISTERS
+from robot.twin.faults import BusFaults
+
+RETURN_DELAY_S = 2e-6
+"""One unit of the return delay register."""
+
+IDLE_RESET_S = 0.010
+"""A begun request is forgotten after this silence, so a client that died half-way does not spoil the next
+one's.
+"""
+
+_RETURN_DELAY = REGISTERS["return_delay"].address
+_RESPONSE_LEVEL = REGISTERS["response_level"].address
+_TORQUE_ENABLE = REGISTERS["torque_enable"].address
+_ASYNC_FLAG = REGISTERS["async_write_flag"].address
+_SET_MIDDLE = b"\x80"
+
+
+class Bank(Protocol):
+    """Register files of the servos on one bus; :class:`robot.twin.servo.ServoBank` is the real one."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Ids on the bus; a double id is two servos that answer at once."""
+
+    def read(self, servo_id: int, address: int, size: int) -> bytes:
+        """Bytes of one register file, zeros past its end."""
+
+    def write(self, servo_id: int, address: int, data: bytes) -> None:
+        """Write as the firmware would."""
+
+    def error_byte(self, servo_id: int) -> int:
+        """Error byte of the servo's status packets."""
+
+    def reboot(self, servo_id: int) -> None:
+        """Power cycle."""
+
+    def factory_reset(self, servo_id: int) -> None:
+        """EEPROM back to the defaults, the id kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A status packet on its way; what it says is looked up when it is due."""
+
+    due_s: float
+    servo_id: int
+    id_now: int
+    address: int = 0
+    size: int = 0
+
+
+class BusEmulator:
+    """One half-duplex bus of emulated servos.
+
+    Args:
+        bank: their registers.
+        baud: bits per second of the wire that is imitated; a byte takes ten bits.
+        faults: what goes wrong on this bus.
+    """
+
+    def __init__(self, bank: Bank, *, baud: int = 1_000_000, faults: BusFaults | None = None) -> None:
+        self.bank = bank
+        self.faults = faults or BusFaults()
+        self._byte_s = 10.0 / baud
+        self._parser = PacketParser()
+        self._last_feed_s = float("-inf")
+        self._line_free_s = float("-inf")
+        self._outbox: deque[_Answer] = deque()
+        self._registered: dict[int, tuple[int, bytes]] = {}
+
+    def feed(self, data: bytes, now_s: float) -> None:
+        """Take what the host sent at ``now_s``; answers become due later."""
+        if self._parser.pending and now_s - self._last_feed_s > IDLE_RESET_S:
+            self._parser.reset()
+        self._last_feed_s = now_s
+        self._line_free_s = max(self._line_free_s, now_s) + len(data) * self._byte_s
+        for packet in self._parser.feed(data):
+            self._execute(packet)
+
+    def due(self, now_s: float) -> bytes:
+        """Bytes that have reached the host by ``now_s``, removed from what is on its way."""
+        arrived = bytearray()
+        while self._outbox and self._outbox[0].due_s <= now_s:
+            answer = self._outbox.popleft()
+            arrived += self.faults.on_the_way(answer.servo_id, self._frame(answer))
+        return bytes(arrived)
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When the next answer reaches the host; ``None`` when none is on its way."""
+        return self._outbox[0].due_s if self._outbox else None
+
+    # -- instructions ----------------------------------------------------------------------------------------
+
+    def _execute(self, packet: Packet) -> None:
+        match packet.code:
+            case Code.SYNC_READ:
+                self._sync_read(packet.data)
+            case Code.SYNC_WRITE:
+                self._sync_write(packet.data)
+            case Code.PING if packet.servo_id == BROADCAST_ID:
+                for servo_id in sorted(set(self._present())):
+                    self._answer(servo_id)
+            case _ if packet.servo_id == BROADCAST_ID:
+                for servo_id in self._present():
+                    self._single(servo_id, packet)
+            case _ if packet.servo_id in self._present():
+                self._addressed(packet)
+
+    def _addressed(self, packet: Packet) -> None:
+        servo_id, data = packet.servo_id, packet.data
+        index = self.bank.ids.index(servo_id)
+        level = self.bank.read(servo_id, _RESPONSE_LEVEL, 1)[0]
+        if packet.code == Code.READ:
+            if len(data) == 2 and 0 < data[1] <= MAX_DATA:
+                self._answer(servo_id, address=data[0], size=data[1])
+        elif self._single(servo_id, packet) and (level > 0 or packet.code == Code.PING):
+            # A servo whose id was just written still answers this request under the old one.
+            self._answer(servo_id, self.bank.ids[index])
+
+    def _single(self, servo_id: int, packet: Packet) -> bool:
+        """Carry out an instruction on one servo; whether it was one that the servo knows."""
+        data = packet.data
+        match packet.code:
+            case Code.PING:
+                pass
+            case Code.WRITE if len(data) >= 2:
+                self.bank.write(servo_id, data[0], data[1:])
+            case Code.REG_WRITE if len(data) >= 2:
+                self._registered[servo_id] = (data[0], data[1:])
+            case Code.ACTION:
+                registered = self._registered.pop(servo_id, None)
+                if registered is not None:
+                    self.bank.write(servo_id, *registered)
+            case Code.RESET | Code.RESET_NEW:
+                self._registered.pop(servo_id, None)
+                self.bank.factory_reset(servo_id)
+            case Code.REBOOT:
+                self._registered.pop(servo_id, None)
+                self.bank.reboot(servo_id)
+            case Code.RECENTRE:
+                self.bank.write(servo_id, _TORQUE_ENABLE, _SET_MIDDLE)
+            case _:
+                return False
+        return True
+
+    def _read(self, servo_id: int, address: int, size: int) -> bytes:
+        data = bytearray(self.bank.read(servo_id, address, size))
+        if servo_id in self._registered and address <= _ASYNC_FLAG < address + size:
+            data[_ASYNC_FLAG - address] = 1
+        return bytes(data)
+
+    def _sync_read(self, data: bytes) -> None:
+        if len(data) < 3 or not 0 < data[1] <= MAX_DATA:
+            return
+        address, size = data[0], data[1]
+        present = self._present()
+        for servo_id in data[2:]:
+            if servo_id in present:
+                self._answer(servo_id, address=address, size=size)
+            else:  # the next one waits out the turn of the silent one
+                self._line_free_s += (STATUS_OVERHEAD + size) * self._byte_s
+
+    def _sync_write(self, data: bytes) -> None:
+        if len(data) < 2 or data[1] == 0 or (len(data) - 2) % (data[1] + 1):
+            return
+        address, size = data[0], data[1]
+        present = self._present()
+        for start in range(2, len(data), size + 1):
+            if data[start] in present:
+                self.bank.write(data[start], address, data[start + 1 : start + 1 + size])
+
+    # -- answers ---------------------------------------------------------------------------------------------
+
+    def _present(self) -> tuple[int, ...]:
+        return tuple(servo_id for servo_id in self.bank.ids if servo_id not in self.faults.muted)
+
+    def _answer(self, servo_id: int, id_now: int | None = None, *, address: int = 0, size: int = 0) -> None:
+        id_now = servo_id if id_now is None else id_now
+        delay_s = self.bank.read(id_now, _RETURN_DELAY, 1)[0] * RETURN_DELAY_S + self.faults.delay_s
+        self._line_free_s += delay_s + (STATUS_OVERHEAD + size) * self._byte_s
+        self._outbox.append(_Answer(self._line_free_s, servo_id, id_now, address, size))
+
+    def _frame(self, answer: _Answer) -> bytes:
+        ids = self.bank.ids
+        if answer.id_now not in ids:  # its id was changed while it was about to answer
+            return b""
+        data = self._read(answer.id_now, answer.address, answer.size) if answer.size else b""
+        frame = status(answer.servo_id, self.bank.error_byte(answer.id_now), data)
+        if ids.count(answer.id_now) > 1:
+            # Two servos drive the line at once, not quite together: nothing legible is left.
+            return bytes(byte & (byte << 1 & 0xFF) for byte in frame)
+        return frame

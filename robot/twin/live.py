@@ -1,0 +1,276 @@
+"""The live gait: the world in real time behind two serial ports and a control socket.
+
+One process, one thread, one loop: it steps the physics at absolute deadlines, answers the bus when a wire
+would, and takes commands. Rendering is another process (:mod:`robot.twin.camera_server`), so no picture
+makes a servo late.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from robot.errors import CommandError, So101Error
+from robot.mailbox import Mailbox, from_json, to_json
+from robot.registers import FILE_SIZE
+from robot.seqlock import SharedBlock
+from robot.twin import child, render_state
+from robot.twin.emulator import BusEmulator
+from robot.twin.faults import FaultEvent, load_faults, parse_fault
+from robot.twin.wire import PtyWire
+from robot.twin.world import World, WorldConfig
+
+MAX_LAG_S = 0.05
+"""Physics that is later than this is not made up for: a world that races after a stall would fling the
+arm.
+"""
+
+HOUSEKEEPING_S = 1.0
+CAMERA_START_S = 60.0
+_PUBLISH_EVERY = 2  # steps: 150 Hz, five times the frame rate
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """How a live twin is started.
+
+    Attributes:
+        seed: of the world.
+        camera_delay_ms: from the moment a picture shows to the moment it can be fetched.
+        cameras: whether there are any.
+        camera_port: TCP port on the loopback address, 0 for any free one.
+        faults: script of things that go wrong, see :mod:`robot.twin.faults`.
+        die_with_parent: end when the process that started this one ends.
+        bare: nothing can be touched, see ``WorldConfig.bare``.
+    """
+
+    seed: int = 0
+    camera_delay_ms: float = 30.0
+    cameras: bool = True
+    camera_port: int = 0
+    faults: Path | None = None
+    die_with_parent: bool = False
+    bare: bool = False
+
+
+class LiveTwin:
+    """World, wires and control socket, and the loop that keeps them in real time.
+
+    Args:
+        world: the world to run.
+        folder: where the control socket lies; its name also names the shared memory.
+        faults: events in the order of their times.
+    """
+
+    def __init__(self, world: World, folder: Path, faults: list[FaultEvent]) -> None:
+        self.world = world
+        self.wires = {
+            "follower": PtyWire(BusEmulator(world.follower)),
+            "leader": PtyWire(BusEmulator(world.leader)),
+        }
+        self.mailbox = Mailbox(folder / "control.sock")
+        self.block_name = f"{folder.name}-render"
+        self.block = SharedBlock.create(self.block_name, render_state.block_size(world.render_size))
+        self.skipped_s = 0.0
+        """Real time that the world did not live through because the machine was too busy."""
+        self._faults = list(faults)
+        self._running = True
+        self._publish()
+
+    def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        """Let :meth:`run` return; may be a signal handler."""
+        self._running = False
+
+    def warm_up(self) -> None:
+        """What takes longer than a client waits for its first answer; before anybody is told of the ports."""
+        child.be_prompt()
+        for bank in (self.world.follower, self.world.leader):
+            for servo_id in bank.ids:
+                bank.read(servo_id, 0, FILE_SIZE)
+        self.world.step()
+        gc.collect()
+        gc.freeze()  # what exists now lives as long as the twin; later collections stay short
+
+    def run(self) -> None:
+        """Live until :meth:`stop`."""
+        start_s = time.monotonic()
+        step_s, housekeeping_s = start_s, start_s
+        steps = 0
+        while self._running:
+            now_s = time.monotonic()
+            if now_s - step_s > MAX_LAG_S:
+                self.skipped_s += now_s - step_s
+                step_s = now_s
+            if now_s >= step_s:
+                # One step for each look at the wires: catching up must not make an answer wait.
+                self.world.step()
+                step_s += self.world.timestep_s
+                steps += 1
+                if steps % _PUBLISH_EVERY == 0:
+                    self._publish()
+            if now_s >= housekeeping_s:
+                housekeeping_s = now_s + HOUSEKEEPING_S
+                for wire in self.wires.values():
+                    wire.free_dead_claim()
+            while self._faults and now_s - start_s >= self._faults[0].at_s:
+                self._apply(self._faults.pop(0))
+            self._serve(step_s)
+
+    def close(self) -> None:
+        """Unplug the ports, remove the socket and the shared memory."""
+        for wire in self.wires.values():
+            wire.close()
+        self.mailbox.close()
+        self.block.close()
+        self.block.unlink()
+
+    def _serve(self, until_s: float) -> None:
+        """Wait for requests no longer than until the next physics step or due answer."""
+        wires = list(self.wires.values())
+        due = [s for s in (wire.emulator.next_due_s for wire in wires) if s is not None]
+        wait_s = max(0.0, min([until_s, *due]) - time.monotonic())
+        everybody: list[PtyWire | Mailbox] = [*wires, self.mailbox]
+        ready, _, _ = select.select(everybody, [], [], wait_s)
+        for wire in wires:
+            if wire in ready:
+                wire.receive(time.monotonic())
+            wire.send_due(time.monotonic())
+        if self.mailbox in ready:
+            for payload, address in self.mailbox.drain():
+                self.mailbox.reply(address, self._answer(payload))
+
+    def _publish(self) -> None:
+        render_state.publish(self.block, time.monotonic(), self.world.render_state())
+
+    def _apply(self, event: FaultEvent) -> None:
+        wire = self.wires[event.arm]
+        bank = self.world.follower if event.arm == "follower" else self.world.leader
+        event.apply(bank, wire.emulator.faults)
+
+    def _answer(self, payload: bytes) -> bytes:
+        try:
+            return to_json({"ok": True} | self._command(from_json(payload)))
+        except CommandError as error:
+            return to_json({"ok": False, "code": error.code, "message": str(error)})
+        except So101Error as error:
+            return to_json({"ok": False, "code": "refused", "message": str(error)})
+        except (KeyError, TypeError, ValueError) as error:
+            return to_json({"ok": False, "code": "malformed", "message": f"{type(error).__name__}: {error}"})
+
+    def _command(self, command: dict[str, Any]) -> dict[str, Any]:
+        world = self.world
+        match command.pop("op", None):
+            case "truth":
+                return world.truth() | {"time_s": world.time_s, "skipped_s": self.skipped_s}
+            case "place_cube":
+                world.place_cube(**_floats(command, "x_m", "y_m", "yaw_rad"))
+            case "place_confuser":
+                world.place_confuser(**_floats(command, "x_m", "y_m", "yaw_rad"))
+            case "remove_confuser":
+                world.remove_confuser()
+            case "leader":
+                world.set_leader(np.array(command["user"], dtype=np.float64))
+            case "reset":
+                world.reset(int(command.get("seed", 0)))
+            case "fault":
+                self._apply(parse_fault(command))
+            case unknown:
+                raise CommandError(f"no operation {unknown!r}", code="unknown_op")
+        return world.truth()
+
+
+def _floats(command: dict[str, Any], *names: str) -> dict[str, float]:
+    unknown = set(command) - set(names)
+    if unknown:
+        raise CommandError(f"unknown keys {sorted(unknown)}, known are {list(names)}", code="malformed")
+    return {name: float(value) for name, value in command.items()}
+
+
+def run_live(options: LiveOptions) -> None:
+    """Run a twin until SIGTERM or SIGINT; its first line on stdout says where everything is.
+
+    The line is ``{"follower", "leader", "cameras": {name: url}, "control", "pid"}``.
+
+    Raises:
+        ConfigError: the fault script cannot be read.
+        TwinError: the cameras cannot render; the message names what to install.
+    """
+    if options.die_with_parent:
+        child.die_with_parent()
+    faults = [] if options.faults is None else load_faults(options.faults)
+    folder = Path(tempfile.mkdtemp(prefix="so101-twin-"))
+    cameras: subprocess.Popen[bytes] | None = None
+    twin: LiveTwin | None = None
+    try:
+        twin = LiveTwin(World(WorldConfig(bare=options.bare), options.seed), folder, faults)
+        signal.signal(signal.SIGTERM, twin.stop)
+        signal.signal(signal.SIGINT, twin.stop)
+        urls: dict[str, str] = {}
+        if options.cameras:
+            arguments = ["--block", twin.block_name, "--delay-ms", str(options.camera_delay_ms)]
+            arguments += ["--port", str(options.camera_port)]
+            cameras = child.start_module("robot.twin.camera_server", arguments)
+            urls = child.read_json_line(cameras, CAMERA_START_S)["cameras"]
+        twin.warm_up()
+        child.announce(
+            {
+                "follower": twin.wires["follower"].path,
+                "leader": twin.wires["leader"].path,
+                "cameras": urls,
+                "control": str(twin.mailbox.path),
+                "pid": os.getpid(),
+            }
+        )
+        twin.run()
+    finally:
+        if cameras is not None:
+            child.stop(cameras)
+        if twin is not None:
+            twin.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> int:
+    """Entry of ``python -m robot.twin.live``; people use ``so101 twin``."""
+    parser = argparse.ArgumentParser(description="The live digital twin of an SO-101.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--delay-ms", type=float, default=30.0)
+    parser.add_argument("--camera-port", type=int, default=0)
+    parser.add_argument("--no-cameras", action="store_true")
+    parser.add_argument("--faults", type=Path)
+    parser.add_argument("--die-with-parent", action="store_true")
+    parser.add_argument("--bare", action="store_true")
+    given = parser.parse_args()
+    options = LiveOptions(
+        seed=given.seed,
+        camera_delay_ms=given.delay_ms,
+        cameras=not given.no_cameras,
+        camera_port=given.camera_port,
+        faults=given.faults,
+        die_with_parent=given.die_with_parent,
+        bare=given.bare,
+    )
+    try:
+        run_live(options)
+    except So101Error as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

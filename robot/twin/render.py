@@ -1,0 +1,61 @@
+"""Pictures of the twin's world through MuJoCo's offscreen renderer."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from robot.errors import TwinError
+from robot.seams import ByteArray, FloatArray
+from robot.twin.scene import load_scene
+
+CAMERAS = ("wrist", "overhead")
+"""Names of the twin's cameras."""
+
+MESA_REMEDY = (
+    "install Mesa: apt-get install libegl1 libgl1-mesa-dri libosmesa6, or set MUJOCO_GL to egl or osmesa"
+)
+
+
+class Renderer:
+    """Renders from :meth:`robot.twin.world.World.render_state`; owns one GL context, one thread.
+
+    Raises:
+        TwinError: no offscreen GL could be had; the message names the packages.
+    """
+
+    def __init__(self, width_px: int = 640, height_px: int = 480) -> None:
+        self._model = load_scene()
+        self._data = mujoco.MjData(self._model)
+        self.width_px, self.height_px = width_px, height_px
+        backend = os.environ.get("MUJOCO_GL", "")
+        try:
+            self._renderer: Any = mujoco.Renderer(self._model, height_px, width_px)
+        except Exception as error:
+            message = f"no offscreen rendering with MUJOCO_GL={backend}: {error}; {MESA_REMEDY}"
+            raise TwinError(message) from error
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[3:] = 0
+
+    def render(self, render_state: FloatArray, camera: str) -> ByteArray:
+        """One RGB picture, uint8 (height, width, 3).
+
+        Args:
+            render_state: positions as :meth:`robot.twin.world.World.render_state` gives them.
+            camera: one of ``CAMERAS``.
+        """
+        if camera not in CAMERAS:
+            raise TwinError(f"the twin has no camera {camera!r}, it has {', '.join(CAMERAS)}")
+        self._data.qpos[:] = render_state
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        self._renderer.update_scene(self._data, camera, self._option)
+        image: ByteArray = self._renderer.render()
+        return np.ascontiguousarray(image)
+
+    def close(self) -> None:
+        """Free the GL context."""
+        self._renderer.close()

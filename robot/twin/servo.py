@@ -1,0 +1,377 @@
+"""Six emulated STS3215 servos: their register files and what the firmware does with them.
+
+The bank holds registers and firmware state; it neither parses packets (see emulator.py) nor owns
+physics: the world calls :meth:`ServoBank.before_step` to learn what each motor does in the coming
+physics step and :meth:`ServoBank.after_step` to report where the joints went.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from robot.registers import (
+    CURRENT_MA_PER_UNIT,
+    FILE_SIZE,
+    REGISTERS,
+    TICKS_PER_TURN,
+    VOLTAGE_V_PER_UNIT,
+    Area,
+    StatusBit,
+    decode_signed,
+    encode_signed,
+)
+from robot.seams import FloatArray
+from robot.twin.motor import DUTY_PER_RAD_AND_P, TICKS_PER_RAD, Profile, ServoParameters
+
+SPEED_QUANTUM = 50
+"""Present speed is reported in multiples of 50 steps/s, as every logged real servo does."""
+MAX_SPEED_STEPS_S = 4900.0
+"""Setpoint speed when goal speed is 0 and phase bit 3 is set: faster than the motor can follow."""
+ACCELERATION_STEPS_S2 = 100.0
+"""One unit of the acceleration register."""
+MAX_WORD = 0x7FFF
+"""Largest magnitude of a signed word."""
+SLOW_EVERY = 10
+"""Physics steps between two passes of the slow loop (current, supply, heat, overload): 33 ms."""
+SET_MIDDLE = 128
+"""Writing this to torque enable makes the present position 2048."""
+
+_ID = REGISTERS["id"].address
+_PRESENT = struct.Struct("<HHHBBBBBHH")
+"""The block of present values, from position to current, in the order of the register table."""
+_PRESENT_FIRST = REGISTERS["present_position"].address
+_PRESENT_END = REGISTERS["present_current"].end
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """What the motors do in the coming physics step; arrays of shape (6,)."""
+
+    setpoint_rad: FloatArray
+    stiffness: FloatArray
+    """N m / rad, zero where torque is off."""
+    force_limit: FloatArray
+    damping: FloatArray
+
+
+class ServoBank:
+    """Six servos on one bus.
+
+    Args:
+        eeprom: one mapping of register name to value for each servo, over the factory defaults.
+        zero_tick: present-position reading of each joint at the model's zero angle, shape (6,).
+        parameters: supply and motor constants.
+        stale_goal_jump: whether torque-on chases whatever goal the RAM holds, the cautious assumption
+            about firmware that nobody has documented.
+    """
+
+    def __init__(
+        self,
+        eeprom: Sequence[dict[str, int]],
+        zero_tick: FloatArray,
+        parameters: ServoParameters | None = None,
+        *,
+        stale_goal_jump: bool = True,
+    ) -> None:
+        self.parameters = parameters or ServoParameters()
+        self.stale_goal_jump = stale_goal_jump
+        self.n = len(eeprom)
+        self._zero_tick = zero_tick.astype(np.float64).copy()
+        self._persistent = np.zeros((self.n, FILE_SIZE), dtype=np.uint8)
+        self._files = np.zeros((self.n, FILE_SIZE), dtype=np.uint8)
+        for i, values in enumerate(eeprom):
+            for name, register in REGISTERS.items():
+                self._put(self._persistent[i], name, values.get(name, register.default))
+        self.time_s = 0.0
+        self.position_rad = np.zeros(self.n)
+        self.velocity_rad_s = np.zeros(self.n)
+        self.force_nm = np.zeros(self.n)
+        self.temperature_c = np.full(self.n, self.parameters.ambient_c)
+        self.supply_v = np.full(self.n, self.parameters.supply_v)
+        self.voltage_v = self.supply_v.copy()
+        self.current_a = np.zeros(self.n)
+        self._pending: deque[tuple[float, int, float]] = deque()
+        self._goal = np.zeros(self.n)
+        self._profile = Profile(np.zeros(self.n))
+        self._steps = 0
+        self._overload_s = np.zeros(self.n)
+        self.overloaded = np.zeros(self.n, dtype=bool)
+        self._dirty = True
+        self._drive: Drive | None = None
+        for i in range(self.n):
+            self._boot(i)
+        # zero_tick was read with the offsets the servos came with; later ones shift the reading.
+        self._built_offset = np.array([self._offset(i) for i in range(self.n)], dtype=np.int64)
+        self._recompute()
+
+    # -- what the bus sees ---------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Ids in the order of the joints."""
+        return tuple(self._files[:, _ID].tolist())
+
+    def read(self, servo_id: int, address: int, size: int) -> bytes:
+        """Bytes of one register file; addresses past its end read as zero."""
+        i = self._index(servo_id)
+        if address < _PRESENT_END and address + size > _PRESENT_FIRST:
+            self._refresh(i)
+        data = self._files[i, address : address + size].tobytes()
+        return data + bytes(size - len(data))
+
+    def write(self, servo_id: int, address: int, data: bytes) -> None:
+        """Write bytes as the firmware would: read-only addresses are skipped, actions take effect."""
+        i = self._index(servo_id)
+        unlocked = self._get(i, "lock") == 0
+        touched = [r for r in REGISTERS.values() if r.address < address + len(data) and r.end > address]
+        for register in touched:
+            if register.area in (Area.READ_ONLY, Area.FACTORY):
+                continue
+            low, high = max(register.address, address), min(register.end, address + len(data))
+            chunk = np.frombuffer(data[low - address : high - address], dtype=np.uint8)
+            self._files[i, low:high] = chunk
+            if register.area is Area.EEPROM and unlocked:
+                self._persistent[i, low:high] = chunk
+        names = {register.name for register in touched}
+        self._react(i, names)
+
+    def error_byte(self, servo_id: int) -> int:
+        """Error byte that the servo puts into its status packets."""
+        return self._status(self._index(servo_id))
+
+    def reboot(self, servo_id: int) -> None:
+        """Power cycle one servo: RAM registers fall back, torque is off, latched errors are gone."""
+        self._boot(self._index(servo_id))
+
+    def factory_reset(self, servo_id: int) -> None:
+        """Reset EEPROM to the defaults, keeping the id, then reboot."""
+        i = self._index(servo_id)
+        for name, register in REGISTERS.items():
+            if name != "id":
+                self._put(self._persistent[i], name, register.default)
+        self._boot(i)
+
+    # -- what the world sees -------------------------------------------------------------------------
+
+    def reset_pose(self, position_rad: FloatArray) -> None:
+        """Begin anew, cool and at rest in a pose; goals and setpoints follow, nothing moves."""
+        self.time_s, self._steps = 0.0, 0
+        self.temperature_c[:] = self.parameters.ambient_c
+        self.voltage_v = self.supply_v.copy()
+        self.current_a = np.zeros(self.n)
+        self.position_rad = position_rad.astype(np.float64).copy()
+        self.velocity_rad_s[:] = 0.0
+        self.force_nm[:] = 0.0
+        self._pending.clear()
+        self._overload_s[:] = 0.0
+        self.overloaded[:] = False
+        for i in range(self.n):
+            tick = self.present_tick(i)
+            self._put(self._files[i], "goal_position", encode_signed(round(tick), 15))
+            self._goal[i] = tick
+            self._profile.jump_to(i, tick)
+        self._dirty = True
+
+    def before_step(self, dt_s: float) -> Drive:
+        """Advance the firmware by ``dt_s`` and say what the motors do meanwhile."""
+        self.time_s += dt_s
+        while self._pending and self._pending[0][0] <= self.time_s:
+            _, i, goal = self._pending.popleft()
+            self._goal[i] = goal
+        if self._dirty or self._drive is None:
+            self._recompute()
+        if self._any_velocity_mode:
+            self._goal = np.where(
+                self._velocity_mode, self._profile.position + self._goal_speed * dt_s, self._goal
+            )
+        self._profile.step(self._goal, self._speed_limit, self._acceleration_limit, dt_s)
+        setpoint = (self._profile.position - self._zero_tick) / TICKS_PER_RAD
+        return Drive(setpoint, self._stiffness, self._force_limit, self._damping)
+
+    def after_step(
+        self, position_rad: FloatArray, velocity_rad_s: FloatArray, force_nm: FloatArray, dt_s: float
+    ) -> None:
+        """Report where the joints went and what force the motors gave, all of shape (6,)."""
+        self.position_rad[:] = position_rad
+        self.velocity_rad_s[:] = velocity_rad_s
+        self.force_nm[:] = force_nm
+        self._steps += 1
+        if self._steps % SLOW_EVERY == 0:
+            self._supervise(dt_s * SLOW_EVERY)
+
+    def _supervise(self, dt_s: float) -> None:
+        """Current, supply, heat and overload: the firmware's slow loop."""
+        p = self.parameters
+        force = np.where(self._on, self.force_nm, 0.0)
+        self.current_a = np.where(self._on, p.current_a(force, self.velocity_rad_s, self.voltage_v), 0.0)
+        self.voltage_v = self.supply_v - p.wire_ohm * float(self.current_a.sum())
+        winding_a = force / p.kt_nm_per_a
+        heating_w = (
+            winding_a**2 * p.resistance_ohm
+            - (self.temperature_c - p.ambient_c) / p.thermal_resistance_k_per_w
+        )
+        self.temperature_c += heating_w / p.heat_capacity_j_per_k * dt_s
+        self._watch_overload(dt_s)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no servo is driven and nothing is waiting to happen."""
+        return not self._dirty and not self._pending and not self._on.any() and not self.velocity_rad_s.any()
+
+    def present_tick(self, index: int) -> float:
+        """Position reading before rounding: angle over zero, minus nothing (the offset is in zero_tick)."""
+        shift = self._offset(index) - self._built_offset[index]
+        return float(self._zero_tick[index] + self.position_rad[index] * TICKS_PER_RAD - shift)
+
+    # -- inside the firmware -------------------------------------------------------------------------
+
+    def _index(self, servo_id: int) -> int:
+        ids = self.ids
+        if servo_id not in ids:
+            raise KeyError(servo_id)
+        return ids.index(servo_id)
+
+    def _get(self, i: int, name: str) -> int:
+        register = REGISTERS[name]
+        word = int.from_bytes(self._files[i, register.address : register.end].tobytes(), "little")
+        return word if register.sign_bit is None else decode_signed(word, register.sign_bit)
+
+    @staticmethod
+    def _put(file: np.ndarray[tuple[int], np.dtype[np.uint8]], name: str, word: int) -> None:
+        register = REGISTERS[name]
+        file[register.address : register.end] = np.frombuffer(
+            word.to_bytes(register.size, "little"), np.uint8
+        )
+
+    def _offset(self, i: int) -> int:
+        return self._get(i, "homing_offset")
+
+    def _boot(self, i: int) -> None:
+        self._files[i] = self._persistent[i]
+        self._put(self._files[i], "torque_limit", self._get(i, "max_torque"))
+        self.overloaded[i] = False
+        self._overload_s[i] = 0.0
+        self._goal[i] = 0.0
+        self._dirty = True
+
+    def _react(self, i: int, names: set[str]) -> None:
+        if "torque_enable" in names:
+            self._torque_written(i)
+        if "goal_position" in names and self.overloaded[i]:
+            self._clear_overload(i)
+        self._dirty |= names != {"goal_position"}
+        if "goal_position" in names and self._get(i, "operating_mode") == 0:
+            self._pending.append((self.time_s + self.parameters.command_delay_s, i, self._clamped_goal(i)))
+
+    def _torque_written(self, i: int) -> None:
+        value = self._get(i, "torque_enable")
+        if value == SET_MIDDLE:
+            raw = self.present_tick(i) + self._offset(i)
+            offset = int(np.clip(round(raw) % TICKS_PER_TURN - TICKS_PER_TURN // 2, -2047, 2047))
+            self._put(self._files[i], "homing_offset", encode_signed(offset, 11))
+            self._put(self._persistent[i], "homing_offset", encode_signed(offset, 11))
+            self._put(self._files[i], "torque_enable", 0)
+            return
+        self._clear_overload(i)
+        present = self.present_tick(i)
+        self._profile.jump_to(i, self._to_zero_frame(i, present))
+        goal = self._clamped_goal(i) if self.stale_goal_jump else self._to_zero_frame(i, present)
+        if not any(pending[1] == i for pending in self._pending):
+            self._goal[i] = goal
+
+    def _clear_overload(self, i: int) -> None:
+        """A new command gives an overloaded servo its force back."""
+        self.overloaded[i] = False
+        self._overload_s[i] = 0.0
+        self._dirty = True
+
+    def _to_zero_frame(self, i: int, tick: float) -> float:
+        """Ticks as the bus says them to the frame of ``zero_tick`` (the offset the servo was built with)."""
+        return tick + self._offset(i) - float(self._built_offset[i])
+
+    def _clamped_goal(self, i: int) -> float:
+        goal = float(
+            np.clip(self._get(i, "goal_position"), self._get(i, "min_position"), self._get(i, "max_position"))
+        )
+        return self._to_zero_frame(i, goal)
+
+    def _recompute(self) -> None:
+        """Turn registers into gains; only after a write, so that a physics step stays cheap."""
+
+        def column(name: str) -> FloatArray:
+            return np.array([self._get(i, name) for i in range(self.n)], dtype=np.float64)
+
+        p = self.parameters
+        mode = column("operating_mode")
+        self._velocity_mode = mode == 1
+        self._any_velocity_mode = bool(self._velocity_mode.any())
+        self._on = (column("torque_enable") == 1) & (mode <= 1)
+        self._goal_speed = column("goal_speed")
+        speed = np.abs(self._goal_speed)
+        unlimited = (speed == 0) & ((column("phase").astype(np.int64) & 8) != 0)
+        self._speed_limit = np.where(unlimited, MAX_SPEED_STEPS_S, speed)
+        acceleration = column("acceleration")
+        self._acceleration_limit = np.where(acceleration == 0, 1e9, acceleration * ACCELERATION_STEPS_S2)
+        limit_pct = np.minimum(column("torque_limit"), 1000.0) / 10.0
+        limit_pct = np.where(self.overloaded, np.minimum(limit_pct, column("protective_torque")), limit_pct)
+        stall = p.stall_force_nm(self.supply_v)
+        self._stiffness = np.where(self._on, stall * DUTY_PER_RAD_AND_P * column("p_gain"), 0.0)
+        self._force_limit = np.where(self._on, stall * limit_pct / 100.0, 0.0)
+        self._damping = np.where(self._on, p.driven_damping_nm_s_per_rad, p.viscous_nm_s_per_rad)
+        self._overload_pct = column("overload_torque")
+        self._overload_after_s = column("protection_time") * 0.01
+        self._dirty = False
+        self._drive = Drive(np.zeros(self.n), self._stiffness, self._force_limit, self._damping)
+
+    def _watch_overload(self, dt_s: float) -> None:
+        duty_pct = 100.0 * np.abs(self.force_nm) / self.parameters.stall_force_nm(self.supply_v)
+        over = (duty_pct > self._overload_pct) & self._on
+        self._overload_s = np.where(over, self._overload_s + dt_s, 0.0)
+        tripped = over & (self._overload_s > self._overload_after_s) & ~self.overloaded
+        if tripped.any():
+            self.overloaded |= tripped
+            self._dirty = True
+
+    def _status(self, i: int) -> int:
+        volts = self.voltage_v[i] / VOLTAGE_V_PER_UNIT
+        status = 0
+        if volts < self._get(i, "min_voltage") or volts > self._get(i, "max_voltage"):
+            status |= StatusBit.VOLTAGE
+        if self.temperature_c[i] > self._get(i, "max_temperature"):
+            status |= StatusBit.HEAT
+        if self.overloaded[i]:
+            status |= StatusBit.OVERLOAD
+        return status
+
+    def _refresh(self, i: int) -> None:
+        """Write the present values into the register file, rounded and encoded as the firmware does."""
+        if self._dirty:
+            self._recompute()
+        stall = float(self.parameters.stall_force_nm(self.supply_v)[i])
+        ticks_s = float(self.velocity_rad_s[i]) * TICKS_PER_RAD
+        speed = _within(SPEED_QUANTUM * int(ticks_s / SPEED_QUANTUM), -MAX_WORD, MAX_WORD)
+        force = float(self.force_nm[i]) if self._on[i] else 0.0
+        load = _within(round(1000.0 * force / stall), -1000, 1000)
+        position = round(self.present_tick(i)) % TICKS_PER_TURN
+        block = _PRESENT.pack(
+            position,
+            encode_signed(speed, 15),
+            encode_signed(load, 10),
+            _within(round(float(self.voltage_v[i]) / VOLTAGE_V_PER_UNIT), 0, 255),
+            _within(round(float(self.temperature_c[i])), 0, 255),
+            0,
+            self._status(i),
+            int(speed != 0),
+            position,
+            _within(round(1000.0 * float(self.current_a[i]) / CURRENT_MA_PER_UNIT), 0, MAX_WORD),
+        )
+        self._files[i, _PRESENT_FIRST:_PRESENT_END] = np.frombuffer(block, np.uint8)
+
+
+def _within(value: int, low: int, high: int) -> int:
+    return max(low, min(high, value))

@@ -1,0 +1,73 @@
+"""A pseudo-terminal that looks like a USB adapter with emulated servos behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import termios
+import tty
+
+from robot.twin.emulator import BusEmulator
+
+_CHUNK = 4096
+_TIOCGEXCL = 0x80045440  # Linux: is the exclusive flag set? Not in the termios module.
+
+
+class PtyWire:
+    """The master side of a pty, not blocking, with an emulator on it.
+
+    The slave side is kept open here too: otherwise the master would read EIO between one client and the next.
+
+    Attributes:
+        path: what a client opens as its serial port.
+    """
+
+    def __init__(self, emulator: BusEmulator) -> None:
+        self.emulator = emulator
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.path = os.ttyname(self._slave)
+
+    def fileno(self) -> int:
+        """Descriptor to wait on for requests."""
+        return self._master
+
+    def receive(self, now_s: float) -> None:
+        """Hand waiting request bytes to the emulator."""
+        try:
+            data = os.read(self._master, _CHUNK)
+        except BlockingIOError:
+            return
+        self.emulator.feed(data, now_s)
+
+    def send_due(self, now_s: float) -> None:
+        """Deliver the answers that are due. What nobody reads any more is lost, as on a wire."""
+        data = self.emulator.due(now_s)
+        if data:
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._master, data)
+
+    def free_dead_claim(self) -> None:
+        """Give the port back after a client that claimed it was killed.
+
+        The exclusive flag of a real port ends with its last user. Here the slave never closes, so a dead
+        client's flag would lock everybody out. A living owner also holds a lock on the port: only where that
+        is free is the flag taken away.
+        """
+        flag = struct.unpack("i", fcntl.ioctl(self._slave, _TIOCGEXCL, b"\0\0\0\0"))[0]
+        if flag == 0:
+            return
+        try:
+            fcntl.flock(self._slave, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        fcntl.ioctl(self._slave, termios.TIOCNXCL)
+        fcntl.flock(self._slave, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Unplug: whoever has the port open now gets an I/O error."""
+        os.close(self._master)
+        os.close(self._slave)

@@ -1,0 +1,153 @@
+"""Puts the API together: routers, errors, heartbeat, and what has to be ended with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from calibration.table import TableMap
+from robot.config import RobotConfig, load_robot
+from robot.errors import CommandError, ConfigError
+from robot.kinematics import Kinematics
+from robot.runtime import Runtime
+from services import dashboard
+from services.api import arm, cameras, docs, meta, pickups, problems, telemetry, twin
+from services.api.context import Context
+from services.api.feeds import CameraFeed
+from services.api.guard import Guard
+from services.api.link import RobotLink
+from services.evidence import EvidenceConfig
+from services.metrics import ArmCollector, Metrics
+from services.pickups import Journal, PickupService
+
+log = logging.getLogger(__name__)
+HEARTBEAT_S = 0.5
+DESCRIPTION = """Pick things up by saying where. Lengths in metres in the arm's base frame (x forward,
+y left), angles in degrees, the gripper in percent. `POST /v1/start`, then `POST /v1/pickups`;
+`POST /v1/stop` at any time."""
+
+
+def read_description(runtime: Runtime) -> dict[str, Any]:
+    """runtime.json. Raises ConfigError where it is not there or not JSON."""
+    try:
+        value = json.loads(runtime.description.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"no description of a running service at {runtime.description}: so101 serve writes it"
+        ) from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{runtime.description} must hold a JSON object")
+    return value
+
+
+def make_context(
+    runtime: Runtime,
+    description: dict[str, Any],
+    config: RobotConfig,
+    evidence: EvidenceConfig | None = None,
+) -> Context:
+    """Everything the routes need, for one running service."""
+    names = tuple(camera.name for camera in config.cameras)
+    link = RobotLink(runtime, names)
+    thinker = ThreadPoolExecutor(1, thread_name_prefix="thinker")
+    encoder = ThreadPoolExecutor(1, thread_name_prefix="jpeg")
+    metrics = Metrics([ArmCollector(link, names, config.control_hz)])
+    maps = {
+        camera.name: TableMap(camera.table_map) for camera in config.cameras if camera.table_map is not None
+    }
+    overhead = next(iter(maps.items()), None)
+    service = PickupService(
+        link,
+        config,
+        Journal(runtime.pickup_journal),
+        thinker,
+        execution=description.get("execution"),
+        overhead=overhead,
+        evidence=evidence,
+        on_finished=lambda pickup: metrics.pickup(pickup.status),
+    )
+    return Context(
+        link=link,
+        config=config,
+        description=description,
+        pickups=service,
+        metrics=metrics,
+        feeds={name: CameraFeed(link, name, encoder) for name in names},
+        table_maps=maps,
+        kinematics=Kinematics(config.workspace),
+        thinker=thinker,
+    )
+
+
+async def end_orphaned_run(link: RobotLink) -> None:
+    """Hold the arm if a run of an API process that was killed still goes on."""
+    with contextlib.suppress(CommandError):
+        if link.controller_alive() and link.status().get("mode") == "running":
+            log.warning("a run of a former API process still goes on: holding the arm")
+            await link.controller("stop", level="hold")
+            await link.policy_worker("end", timeout_s=0.3)
+
+
+async def _heartbeat(link: RobotLink) -> None:
+    while True:
+        with contextlib.suppress(CommandError):
+            await link.controller("heartbeat", timeout_s=HEARTBEAT_S)
+        await asyncio.sleep(HEARTBEAT_S)
+
+
+def create_app(context: Context) -> FastAPI:
+    """The API over a context. The lifespan sends heartbeats and ends what is open."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await end_orphaned_run(context.link)
+        heartbeat = asyncio.create_task(_heartbeat(context.link), name="heartbeat")
+        try:
+            yield
+        finally:
+            await context.pickups.close()
+            heartbeat.cancel()
+            context.thinker.shutdown(wait=False, cancel_futures=True)
+            context.link.close()
+
+    app = FastAPI(
+        title="SO-101",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # see services/api/docs.py
+        redoc_url=None,
+    )
+    app.state.context = context
+    for module in (arm, pickups, cameras, twin, telemetry, meta, docs):
+        app.include_router(module.router)
+    app.add_api_route("/v1/{path:path}", _unknown, methods=[*problems.METHODS], include_in_schema=False)
+    problems.install(app)
+    app.add_middleware(Guard, metrics=context.metrics)
+    return app
+
+
+async def _unknown(request: Request) -> None:
+    """What no route below /v1 takes; without this it would fall through to the dashboard's pages."""
+    app: FastAPI = request.app
+    partial = any(route.matches(request.scope)[0] == Match.PARTIAL for route in app.router.routes)
+    raise HTTPException(405 if partial else 404)
+
+
+def app_of(runtime: Runtime) -> FastAPI:
+    """API and dashboard of a running service, from what its supervisor wrote. Raises ConfigError."""
+    description = read_description(runtime)
+    config, _ = load_robot(str(description.get("robot", "twin")))
+    context = make_context(runtime, description, config)
+    app = create_app(context)
+    dashboard.mount(app, context)
+    return app

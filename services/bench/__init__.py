@@ -1,0 +1,1 @@
+"""Measurements behind ``so101 bench``."""

@@ -1,0 +1,123 @@
+"""Lateness of control ticks while everything else runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from robot.config import config_root, load_robot
+from robot.errors import TwinError
+from robot.seams import FloatArray
+from robot.twin.tasks import PickPlace
+from services.bench.served import Served, served
+
+
+def bench_loop(hz: int | None, seconds: float, plot: Path | None) -> dict[str, Any]:
+    """Run the service and pickups on the live twin; collect every tick's lateness over the WebSocket.
+
+    Meanwhile a client asks for ``/v1/state`` 50 times a second, as a busy dashboard would.
+
+    Raises:
+        TwinError: the service did not start, or no tick was seen.
+    """
+    with _robot_file(hz) as robot, served(robot) as service:
+        service.start()
+        stop = threading.Event()
+        workers = [threading.Thread(target=work, args=(service, stop)) for work in (_pick, _ask)]
+        for worker in workers:
+            worker.start()
+        try:
+            rate, ticks, lateness_ms = _collect(service.port, seconds)
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join()
+    if len(lateness_ms) == 0:
+        raise TwinError("no tick was seen on the telemetry socket")
+    p50, p99, p999 = np.percentile(lateness_ms, (50, 99, 99.9))
+    if plot is not None:
+        _plot(lateness_ms, rate, plot)
+    return {
+        "hz": rate,
+        "ticks": len(lateness_ms),
+        "lateness_ms": {
+            "p50": float(p50),
+            "p99": float(p99),
+            "p999": float(p999),
+            "max": float(lateness_ms.max()),
+        },
+        "missed": int(ticks[-1] - ticks[0] + 1 - len(ticks)),
+    }
+
+
+@contextlib.contextmanager
+def _robot_file(hz: int | None) -> Iterator[str]:
+    """The twin, or a copy of its configuration with another control rate."""
+    if hz is None:
+        yield "twin"
+        return
+    config, folder = load_robot("twin")
+    raw = yaml.safe_load((config_root() / "robots" / "twin.yaml").read_text(encoding="utf-8"))
+    raw |= {"control_hz": hz, "calibration": str(folder / config.calibration)}
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "twin.yaml"
+        path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        yield str(path)
+
+
+def _collect(port: int, seconds: float) -> tuple[float, list[int], FloatArray]:
+    ticks: list[int] = []
+    lateness_ms: list[float] = []
+    with connect(f"ws://127.0.0.1:{port}/v1/telemetry?hz=500") as stream:
+        rate = float(json.loads(stream.recv())["control_hz"])
+        until_s = time.monotonic() + seconds
+        with contextlib.suppress(ConnectionClosed):
+            while time.monotonic() < until_s:
+                record = json.loads(stream.recv(timeout=5.0))
+                if not ticks or record["tick"] > ticks[-1]:
+                    ticks.append(int(record["tick"]))
+                    lateness_ms.append(float(record["lateness_ms"]))
+    return rate, ticks, np.array(lateness_ms)
+
+
+def _pick(service: Served, stop: threading.Event) -> None:
+    """Pickups one after the other."""
+    rng, task = np.random.default_rng(0), PickPlace()
+    while not stop.is_set():
+        place = task.sample(rng)
+        with contextlib.suppress(TwinError):
+            cube = {"x_m": place.x_m, "y_m": place.y_m}
+            service.call("PUT", "/v1/twin", {"cube": cube})
+            service.pickup(place.x_m, place.y_m)
+
+
+def _ask(service: Served, stop: threading.Event) -> None:
+    """A busy reader."""
+    while not stop.wait(0.02):
+        with contextlib.suppress(TwinError, OSError):
+            service.call("GET", "/v1/state")
+
+
+def _plot(lateness_ms: FloatArray, hz: float, path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    axes.hist(np.clip(lateness_ms, 0, 5), bins=100, color="#2a6fbb")
+    axes.set(xlabel="lateness of a tick, ms (above 5 in the last bar)", ylabel="ticks", yscale="log")
+    axes.set_title(f"{len(lateness_ms)} ticks at {hz:.0f} Hz, p99 {np.percentile(lateness_ms, 99):.2f} ms")
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

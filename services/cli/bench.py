@@ -1,0 +1,85 @@
+"""``so101 bench``: figures of this machine, side by side with what a peer would do where it is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Figures of this machine, side by side with peers that are installed.", no_args_is_help=True
+)
+
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+
+
+def _show(title: str, result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    typer.echo(title)
+    for key, value in result.items():
+        typer.echo(f"  {key}: {json.dumps(value) if isinstance(value, dict) else value}")
+
+
+@app.command()
+def bus(
+    port: Annotated[
+        str | None, typer.Option(help="serial port; default a twin that is started for it")
+    ] = None,
+    cycles: Annotated[int, typer.Option(min=10, help="cycles to time")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Time of a cycle: block read of six servos and sync write of six goals. The arm holds its pose."""
+    from services.bench.bus import bench_bus
+
+    _show("bus", bench_bus(port, cycles), as_json)
+
+
+@app.command()
+def inference(
+    bundle: Annotated[Path | None, typer.Argument(help="policy bundle; default the shipped one")] = None,
+    runs: Annotated[int, typer.Option(min=10, help="runs to time")] = 300,
+    threads: Annotated[int, typer.Option(min=1, help="threads of the runtime")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Latency of one chunk, images as the cameras give them."""
+    from services.bench.inference import bench_inference
+
+    _show("inference", bench_inference(bundle, runs, threads), as_json)
+
+
+@app.command()
+def loop(
+    hz: Annotated[int | None, typer.Option(min=10, max=500, help="control rate; default the robot's")] = None,
+    seconds: Annotated[float, typer.Option(min=2.0, help="how long")] = 20.0,
+    plot: Annotated[Path | None, typer.Option(help="write a histogram of the lateness here (PNG)")] = None,
+    as_json: Json = False,
+) -> None:
+    """Lateness of control ticks while twin, cameras, policy worker and API run and a pickup is under way."""
+    from services.bench.loop import bench_loop
+
+    _show("loop", bench_loop(hz, seconds, plot), as_json)
+
+
+@app.command()
+def pickups(
+    policy: Annotated[Path | None, typer.Option(help="policy bundle; default the shipped one")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="pickups, one after the other")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the places")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Pickups at random points through HTTP on the live twin: in the bowl, and whether the service knew."""
+    from services.bench.served import bench_pickups
+
+    _show("pickups", bench_pickups(policy, trials, seed), as_json)
+
+
+@app.command(name="all")
+def everything() -> None:
+    """Bus, inference and loop, one after the other."""
+    bus(None, 1000, False)
+    inference(None, 300, 1, False)
+    loop(None, 20.0, None, False)

@@ -1,0 +1,64 @@
+"""``so101 export``: from a checkpoint to a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from robot.errors import So101Error
+from services.cli.train import need_torch
+
+
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="folder of a checkpoint, or of a run for its newest one")
+    ],
+    out: Annotated[Path, typer.Argument(help="folder of the bundle; an existing bundle is replaced")],
+    name: Annotated[str | None, typer.Option(help="name of the policy, default the run's")] = None,
+    height: Annotated[int, typer.Option(min=16, help="height of the robot's pictures, pixels")] = 480,
+    width: Annotated[int, typer.Option(min=16, help="width of the robot's pictures, pixels")] = 640,
+    mode: Annotated[
+        str, typer.Option(help="recommended execution: receding, ensemble or open_loop")
+    ] = "receding",
+    actions_per_inference: Annotated[
+        int, typer.Option(min=1, help="receding horizon: policy steps before the next chunk takes over")
+    ] = 16,
+    dataset: Annotated[
+        list[Path] | None,
+        typer.Option(help="dataset of the golden samples, default the run's; repeat for more"),
+    ] = None,
+    last: Annotated[
+        bool, typer.Option("--last", help="the last weights instead of their running mean")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="the manifest as JSON")] = False,
+) -> None:
+    """Write a policy bundle: ONNX model, golden samples and manifest, checked by loading it."""
+    console = Console(stderr=True)
+    try:
+        need_torch()
+        from inference.ensembler import ExecutionConfig
+        from training.export import export_bundle
+
+        manifest = export_bundle(
+            checkpoint,
+            out,
+            name=name,
+            camera_size_px=(height, width),
+            execution=ExecutionConfig.model_validate(
+                {"mode": mode, "actions_per_inference": actions_per_inference}
+            ),
+            datasets=tuple(dataset or ()),
+            averaged=not last,
+        )
+    except (So101Error, ValidationError) as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))
+    else:
+        console.print(f"{manifest.name}: {out}, chunk of {manifest.chunk_size} at {manifest.fps:g} Hz")

@@ -1,0 +1,84 @@
+// Pictures, clicks and the stop button. All of it works over plain HTTP, so that a stop never waits for
+// anything else of this page.
+(() => {
+  const toast = (text) => {
+    const box = document.getElementById("toast");
+    if (!box) return;
+    box.textContent = text;
+    box.classList.add("show");
+    clearTimeout(box.timer);
+    box.timer = setTimeout(() => box.classList.remove("show"), 5000);
+  };
+
+  const send = async (path, body) => {
+    try {
+      const answer = await fetch(path, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: body === undefined ? undefined : JSON.stringify(body),
+      });
+      const value = await answer.json();
+      if (!answer.ok) toast(value.remedy ? `${value.detail}: ${value.remedy}` : value.detail);
+      return answer.ok ? value : null;
+    } catch (error) {
+      toast("The service does not answer. If the arm moves, cut its power.");
+      return null;
+    }
+  };
+
+  window.so101 = {
+    start: async () => { if (await send("/v1/start")) toast("Going to the ready pose"); },
+    stop: async () => { if (await send("/v1/stop", { level: "hold" })) toast("Stopped, holding"); },
+    pick: async (camera, u, v) => {
+      if (await send("/v1/pickups", { pixel: { camera, u, v } })) toast("Picking up");
+    },
+  };
+
+  document.addEventListener("keydown", (event) => {
+    const writing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
+    if (event.key === "Escape" || (event.key === " " && !writing)) {
+      event.preventDefault();
+      window.so101.stop();
+    }
+  }, true);
+
+  // One request at a time instead of an endless stream: browsers allow six connections to a host, and a few
+  // open pages must not use up the one that a stop needs.
+  const follow = (view) => {
+    const image = view.querySelector("img");
+    const next = (delay) => setTimeout(load, document.hidden ? 1000 : delay);
+    const load = async () => {
+      const began = performance.now();
+      try {
+        const answer = await fetch(`/v1/cameras/${view.dataset.camera}/frame.jpg`);
+        if (!answer.ok) throw new Error(answer.status);
+        const old = image.src;
+        image.src = URL.createObjectURL(await answer.blob());
+        if (old) URL.revokeObjectURL(old);
+        view.classList.remove("stale");
+        next(Math.max(5, 70 - (performance.now() - began)));
+      } catch (error) {
+        view.classList.add("stale");
+        next(700);
+      }
+    };
+    load();
+    if (view.classList.contains("pick")) view.addEventListener("click", (event) => {
+      const frame = view.getBoundingClientRect();
+      const u = (event.clientX - frame.left) / frame.width * view.dataset.width - 0.5;
+      const v = (event.clientY - frame.top) / frame.height * view.dataset.height - 0.5;
+      const at = (value, size) => Math.min(Math.max(value, 0), size - 1);
+      const cross = view.querySelector(".cross");
+      cross.setAttribute("transform", `translate(${u} ${v})`);
+      cross.style.display = "";
+      window.so101.pick(view.dataset.camera, at(u, view.dataset.width), at(v, view.dataset.height));
+    });
+  };
+
+  const find = () => {
+    const views = document.querySelectorAll(".view[data-camera]:not([data-live])");
+    views.forEach((view) => { view.dataset.live = "1"; follow(view); });
+    setTimeout(find, 500);
+  };
+  find();
+})();

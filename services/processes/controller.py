@@ -1,0 +1,243 @@
+"""The controller's process: ``python -m services.processes.controller RUNTIME_FOLDER``.
+
+Owns the bus and runs the one control loop. No HTTP, no model, no camera. An arm that cannot be opened is a
+fault that names the reason, and is tried again; it does not end the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import logging
+import logging.handlers
+import os
+import queue
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from inference.source import PolicySource
+from robot.calibration_file import load_calibration
+from robot.config import RobotConfig, load_robot
+from robot.controller import Controller
+from robot.errors import PortError, So101Error
+from robot.kinematics import Kinematics
+from robot.mailbox import Mailbox
+from robot.modes import SourceFactory
+from robot.runtime import Runtime
+from robot.seams import Arm, ArmState, FloatArray, Source
+from robot.seqlock import SharedBlock
+from robot.servo_arm import ServoArm
+from robot.telemetry import TelemetryRing
+
+STATUS_BYTES = 32 * 1024
+HEARTBEAT_TIMEOUT_S = 2.0
+PARK_S = 12.0
+"""Longest time that parking may take after SIGTERM; then the arm is left holding where it is."""
+FIFO_PRIORITY = 10
+NICE = -10
+COLLECT_PERIOD_S = 5.0
+COLLECT_SLACK_S = 0.005
+"""A collection of what a few seconds leave behind takes well under a millisecond."""
+
+log = logging.getLogger(__name__)
+
+
+class AbsentArm:
+    """Stands for an arm that could not be opened; says why whenever it is asked anything."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def _fail(self) -> NoReturn:
+        raise PortError(self._reason)
+
+    def read(self) -> ArmState:
+        """Raises PortError."""
+        self._fail()
+
+    def write(self, goal: FloatArray) -> None:
+        """Raises PortError."""
+        self._fail()
+
+    def enable(self) -> FloatArray:
+        """Raises PortError."""
+        self._fail()
+
+    def release(self) -> None:
+        """Raises PortError."""
+        self._fail()
+
+    def torque_enabled(self) -> bool:
+        """Raises PortError."""
+        self._fail()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def arm_opener(config: RobotConfig, folder: Path, port: str) -> Callable[[], Arm]:
+    """What opens the arm, now and after its port was lost; it raises So101Error."""
+
+    def open_arm() -> Arm:
+        return ServoArm.connect(port, load_calibration(folder / config.calibration))
+
+    return open_arm
+
+
+def source_factories(runtime: Runtime, config: RobotConfig) -> dict[str, SourceFactory]:
+    """What runs can be made of."""
+
+    def policy(args: dict[str, Any]) -> Source:
+        return PolicySource(runtime.chunk_socket, args, control_hz=config.control_hz)
+
+    return {"policy": policy}
+
+
+class Housekeeping:
+    """Garbage collection between ticks instead of inside them."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        gc.freeze()  # what start-up made stays: it need not be looked at again
+        gc.disable()
+        self._due_s = time.monotonic() + COLLECT_PERIOD_S
+
+    def after_tick(self, slack_s: float) -> None:
+        """Collect now and then, if there is time before the next deadline."""
+        now_s = time.monotonic()
+        if now_s >= self._due_s and slack_s > COLLECT_SLACK_S:
+            gc.collect()
+            self._due_s = now_s + COLLECT_PERIOD_S
+
+
+class Shutdown:
+    """SIGTERM or ctrl-C: park, let go, and end; in bounded time.
+
+    The kernel sends the same signal when the supervisor has died. Nobody has asked for a motion then: the
+    arm is left holding its last goal, as after any crash.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._parent = os.getppid()
+        self._deadline_s: float | None = None
+
+    def on_signal(self, number: int, stack: FrameType | None) -> None:
+        """Signal handler."""
+        self._asked = True
+
+    def keep_going(self, controller: Controller) -> bool:
+        """Whether the loop has to go on; asked once per tick."""
+        if not self._asked:
+            return True
+        modes, now_s = controller.modes, time.monotonic()
+        if os.getppid() != self._parent:
+            log.warning("the supervisor is gone: the arm holds where it is")
+            return False
+        if self._deadline_s is None:
+            log.info("asked to end: parking")
+            self._deadline_s = now_s + PARK_S
+        if not modes.driven:
+            return False
+        if now_s > self._deadline_s:
+            log.warning("not parked in %.0f s: the arm holds where it is", PARK_S)
+            return False
+        if modes.mode != "parking":  # not yet, or a command or a fault has come between
+            modes.stop("park", now_s, "asked to end")
+        return True
+
+
+def favour_this_process() -> str:
+    """Ask the kernel to run the loop when it is due; says what it got."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY))
+        return f"real-time priority {FIFO_PRIORITY}"
+    except OSError:
+        pass
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+        return f"nice {NICE}"
+    except OSError as error:
+        return f"ordinary priority ({error.strerror}); ticks may be late on a busy machine"
+
+
+@contextlib.contextmanager
+def logging_off_the_loop() -> Iterator[None]:
+    """Log to stderr from another thread: a terminal that does not read must not stop the arm."""
+    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    writer = logging.StreamHandler()
+    writer.setFormatter(logging.Formatter("%(asctime)s controller %(levelname)s %(message)s"))
+    listener = logging.handlers.QueueListener(lines, writer)
+    handler = logging.handlers.QueueHandler(lines)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        listener.stop()
+
+
+def serve(runtime: Runtime, shutdown: Shutdown) -> None:
+    """Open everything and run the loop until ``shutdown`` says so. Raises So101Error, OSError, ValueError."""
+    description = json.loads(runtime.description.read_text(encoding="utf-8"))
+    config, folder = load_robot(description["robot"])
+    twin = description.get("twin") or {}
+    port = twin.get("follower") or config.port
+    if port is None:
+        raise PortError(f"robot {config.name} has no port: set one in its configuration")
+    open_arm = arm_opener(config, folder, port)
+    kinematics = Kinematics()
+    with contextlib.ExitStack() as stack:
+        commands = stack.enter_context(contextlib.closing(Mailbox(runtime.controller_socket)))
+        telemetry = stack.enter_context(contextlib.closing(TelemetryRing.create(runtime.telemetry_name)))
+        status = stack.enter_context(SharedBlock.create(runtime.status_name, STATUS_BYTES))
+        arm: Arm
+        try:
+            arm = open_arm()
+        except So101Error as error:
+            log.error("%s", error)
+            arm = AbsentArm(str(error))
+        controller = Controller(
+            config,
+            arm,
+            lowest_point_m=kinematics.lowest_point_m,
+            tool_position_m=kinematics.tool_position_m,
+            sources=source_factories(runtime, config),
+            commands=commands,
+            telemetry=telemetry.append,
+            status=status.write,
+            heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S,
+            reopen=open_arm,
+        )
+        controller.adopt()
+        log.info("%d Hz on %s with %s", config.control_hz, port, favour_this_process())
+        controller.run(lambda: shutdown.keep_going(controller), Housekeeping().after_tick)
+        controller.close()
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point; SIGTERM and ctrl-C park the arm first."""
+    shutdown = Shutdown()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, shutdown.on_signal)
+    with logging_off_the_loop():
+        if len(arguments) != 1:
+            log.error("usage: python -m services.processes.controller RUNTIME_FOLDER")
+            return 2
+        try:
+            serve(Runtime(Path(arguments[0])), shutdown)
+        except (So101Error, OSError, ValueError, KeyError) as error:
+            log.exception("the controller cannot run: %s", error)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,175 @@
+"""The policy worker's process: ``python -m services.processes.worker RUNTIME_FOLDER``.
+
+Loads the bundle with every check, then answers commands and sends chunks until it is told to end. A bundle
+that cannot be loaded is told in the status and does not end the process: starting it again would not help.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from inference.bundle import Bundle, load_bundle
+from inference.worker import Eyes, Worker
+from robot.config import load_robot
+from robot.errors import CommandError, ConfigError, SegmentError, So101Error
+from robot.frame_ring import FrameRing
+from robot.mailbox import Mailbox, MailboxClient, to_json
+from robot.runtime import Runtime
+from robot.seams import Frame, MonotonicClock
+from robot.seqlock import SharedBlock
+from robot.telemetry import Record, TelemetryRing
+from services.api.link import Attached
+
+STATUS_BYTES = 8192
+STATUS_S = 0.2
+"""How often the status is published while nothing changes."""
+BUSY_POLL_S = 0.003
+"""Pause between two looks for a new tick during a run: a fifth of a control tick."""
+IDLE_POLL_S = 0.05
+
+log = logging.getLogger(__name__)
+
+
+class WorkerProcess:
+    """Sockets and segments around a ``Worker``."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.clock = MonotonicClock()
+        self._stop = threading.Event()
+        self._block = SharedBlock.create(runtime.worker_status_name, STATUS_BYTES)
+        self._mailbox = Mailbox(runtime.worker_socket)
+        self._published: tuple[dict[str, Any], float] = ({}, 0.0)
+
+    def stop(self) -> None:
+        """End ``run`` soon. May be called from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Load the policy and work until ``stop``."""
+        about: dict[str, Any] = {"pid": os.getpid()}
+        self._publish({**about, "state": "loading", "error": None, "chunks": 0})
+        try:
+            worker = self._load(about)
+        except So101Error as error:
+            log.error("the policy cannot be used: %s", error)
+            self._refuse({**about, "state": "error", "error": str(error), "chunks": 0})
+            return
+        log.info("ready: %s", about)
+        while not self._stop.is_set():
+            worker.serve(self._mailbox)
+            worker.step()
+            status = worker.status()
+            self._publish(status)
+            busy = status["state"] == "running"
+            select.select([self._mailbox], [], [], BUSY_POLL_S if busy else IDLE_POLL_S)
+
+    def close(self) -> None:
+        """Let go of sockets and segments."""
+        self._mailbox.close()
+        self._block.close()
+
+    def _load(self, about: dict[str, Any]) -> Worker:
+        try:
+            description = json.loads(self.runtime.description.read_text(encoding="utf-8"))
+            folder, name = description["policy"], description["robot"]
+            options = description.get("inference") or {}
+            provider, precision = options.get("provider", "cpu"), options.get("precision", "fp32")
+            threads = int(options.get("threads", 1))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{self.runtime.description} cannot be used: {error!r}") from error
+        if folder is None:
+            raise ConfigError("the service was started without a policy: so101 serve --policy BUNDLE")
+        robot, _ = load_robot(name)
+        bundle: Bundle = load_bundle(
+            Path(folder), robot, provider=provider, precision=precision, threads=threads
+        )
+        about |= {
+            "bundle": str(folder),
+            "name": bundle.manifest.name,
+            "provider": bundle.policy.provider,
+            "precision": bundle.precision,
+            "parity_user": bundle.parity_user,
+        }
+        chunks = MailboxClient(self.runtime.chunk_socket)
+        return Worker(bundle.policy, bundle.manifest, self._eyes(bundle), chunks.send, self.clock, about)
+
+    def _eyes(self, bundle: Bundle) -> Eyes:
+        telemetry: Attached[TelemetryRing] = Attached(TelemetryRing, self.runtime.telemetry_name)
+        frames: dict[str, Attached[FrameRing]] = {
+            camera.name: Attached(FrameRing, self.runtime.frame_name(camera.name))
+            for camera in bundle.manifest.cameras
+        }
+
+        def record() -> Record | None:
+            ring = telemetry.get()
+            try:
+                return None if ring is None else ring.newest()
+            except SegmentError:
+                return None
+
+        def frame(camera: str) -> Frame | None:
+            ring = frames[camera].get()
+            try:
+                return None if ring is None else ring.newest()
+            except SegmentError:
+                return None
+
+        return Eyes(record, frame)
+
+    def _refuse(self, status: dict[str, Any]) -> None:
+        """Say why there is no policy, to the status and to every command, until told to end."""
+        answer = to_json({"ok": False, "code": "policy_not_ready", "message": status["error"]})
+        while not self._stop.is_set():
+            self._publish(status)
+            for _, address in self._mailbox.drain():
+                self._mailbox.reply(address, answer)
+            select.select([self._mailbox], [], [], STATUS_S)
+
+    def _publish(self, status: dict[str, Any]) -> None:
+        """Write the status when something other than its counters changed, and now and then."""
+        now_s = self.clock.now_s()
+        before, at_s = self._published
+        keys = ("state", "error", "waiting", "run_id")
+        same = bool(before) and all(before.get(key) == status.get(key) for key in keys)
+        if same and now_s - at_s < STATUS_S:
+            return
+        self._published = (status, now_s)
+        self._block.write(to_json(status))
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point; SIGTERM and ctrl-C end it cleanly."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
+    if len(arguments) != 1:
+        log.error("usage: python -m services.processes.worker RUNTIME_FOLDER")
+        return 2
+    try:
+        process = WorkerProcess(Runtime(Path(arguments[0])))
+    except (CommandError, SegmentError) as error:
+        log.error("%s", error)
+        return 1
+
+    def on_signal(number: int, stack: FrameType | None) -> None:
+        process.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    try:
+        process.run()
+    finally:
+        process.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

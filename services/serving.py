@@ -1,0 +1,183 @@
+"""From the options of ``so101 serve`` to a running supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inference.manifest import read_manifest
+from robot.config import RobotConfig, load_robot
+from robot.errors import CommandError, ConfigError
+from robot.mailbox import MailboxClient
+from robot.runtime import Runtime
+from robot.seqlock import SharedBlock
+from robot.twin.client import TwinProcess
+from services.api.link import RobotLink
+from services.shipped import ROOT
+from services.status_board import BOARD_BYTES, StatusBoard
+from services.supervisor import Supervisor, remove_leftovers, service_specs, write_description
+
+PARK_S = 12.0
+READY_PERIOD_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What ``so101 serve`` was told."""
+
+    robot: str = "twin"
+    policy: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    execution: dict[str, Any] | None = None
+    """Overrides the way of executing chunks that the bundle recommends."""
+    seed: int = 0
+    """Of the twin's world."""
+
+
+def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
+    """Run the service until a signal ends it.
+
+    Args:
+        options: What to serve.
+        say: Takes lines for the person at the terminal.
+
+    Raises:
+        So101Error: the robot, the policy or the address cannot be right; nothing is left running.
+    """
+    config, _ = load_robot(options.robot)
+    robot = str(Path(options.robot).resolve()) if Path(options.robot).is_file() else options.robot
+    execution = options.execution
+    if options.policy is not None:
+        execution = execution or read_manifest(options.policy).execution.model_dump()
+    _check_address(options.host, options.port)
+    with runtime_folder() as runtime, contextlib.ExitStack() as stack:
+        twin = None
+        if config.kind == "twin":
+            say("starting the digital twin")
+            twin = stack.enter_context(TwinProcess(seed=options.seed))
+        write_description(
+            runtime,
+            {
+                "robot": robot,
+                "policy": None if options.policy is None else str(options.policy.resolve()),
+                "execution": execution,
+                "twin": None if twin is None else twin.description,
+                "api": {"host": options.host, "port": options.port},
+            },
+        )
+        block = stack.enter_context(SharedBlock.create(runtime.service_status_name, BOARD_BYTES))
+        supervisor = Supervisor(
+            runtime,
+            service_specs(runtime, policy=options.policy is not None),
+            StatusBoard(block),
+            twin=twin,
+            environment={"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"},
+        )
+        supervisor.before_stop = lambda: park(runtime, config, supervisor, say)
+        herald = Herald(options, say)
+        supervisor.run(herald.poll)
+
+
+class Herald:
+    """Says once where the service is, as soon as it is ready."""
+
+    def __init__(self, options: ServeOptions, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._say = say
+        self._done = False
+        self._next_s = 0.0
+
+    def poll(self) -> None:
+        """Ask ``/readyz`` now and then until it says yes."""
+        if self._done or time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + READY_PERIOD_S
+        host = "127.0.0.1" if self._options.host in ("0.0.0.0", "::") else self._options.host  # noqa: S104
+        connection = http.client.HTTPConnection(host, self._options.port, timeout=0.5)
+        with (
+            contextlib.suppress(OSError, ValueError, http.client.HTTPException),
+            contextlib.closing(connection),
+        ):
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            checks = json.loads(answer.read()).get("checks", {})
+            wrong = {name: value for name, value in checks.items() if value != "ok"}
+            if answer.status == 200:
+                self._done = True
+                self._say(f"ready: http://{host}:{self._options.port}")
+            elif set(wrong) == {"faults"}:  # this waits for a person, who has to know where to look
+                self._done = True
+                self._say(
+                    f"up, with a fault to clear ({wrong['faults']}): http://{host}:{self._options.port}"
+                )
+
+
+def park(runtime: Runtime, config: RobotConfig, supervisor: Supervisor, say: Callable[[str], None]) -> None:
+    """Bring the arm to rest and cut its torque; give up after a while, or at a second signal."""
+    link = RobotLink(runtime, ())
+    client = MailboxClient(runtime.controller_socket)
+    try:
+        if link.status().get("mode", "off") == "off" or not link.controller_alive():
+            return
+        say("parking the arm (again to stop at once)")
+        client.ask({"op": "stop", "level": "park"}, timeout_s=1.0)
+        deadline_s = time.monotonic() + PARK_S
+        while time.monotonic() < deadline_s and not supervisor.hurried:
+            if link.controller_alive() and link.status().get("mode") in ("off", "fault"):
+                return
+            time.sleep(0.05)
+    except CommandError as error:
+        say(f"the arm could not be parked, it holds its position: {error}")
+    finally:
+        link.close()
+
+
+@contextlib.contextmanager
+def runtime_folder() -> Iterator[Runtime]:
+    """A new runtime folder that is locked while it is in use; those of killed services are removed."""
+    parent = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    for folder in parent.glob("so101-*"):
+        if (folder / "lock").is_file():
+            _remove_if_dead(Runtime(folder))
+    runtime = Runtime.create(parent)
+    with (runtime.folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield runtime
+        finally:
+            remove_leftovers(runtime)
+
+
+def _remove_if_dead(runtime: Runtime) -> None:
+    with contextlib.suppress(OSError), (runtime.folder / "lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_leftovers(runtime)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Find out now, and not in a child, whether the port is free."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {host}:{port} ({error.strerror}): choose another with --port"
+            ) from error
+
+
+def _python_path() -> str:
+    known = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([str(ROOT), *([known] if known else [])])

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import contextlib
+
+from hypothesis import settings
+
+# Triton, which torch loads late, and Mesa, which renders the twin, each bring an LLVM, and a process that
+# loads Mesa's first crashes. Shipped commands never have both.
+with contextlib.suppress(ImportError):
+    import torch._dynamo  # noqa: F401
+
+# No example fails because the machine was busy.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from inference.bundle import load_bundle
+from inference.source import unpack_chunk
+from inference.worker import Eyes, Worker
+from robot.errors import CommandError
+from robot.mailbox import to_json
+from robot.seams import Frame
+from robot.telemetry import MODES, empty_record
+from tests.inference.toy import HEIGHT, WIDTH
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.time_s = 10.0
+
+    def now_s(self) -> float:
+        return self.time_s
+
+    def sleep_until_s(self, deadline_s: float) -> None:
+        self.time_s = max(self.time_s, deadline_s)
+
+
+class Scene:
+    """A worker over a toy policy, with telemetry and a camera moved by hand."""
+
+    def __init__(self, bundle_folder) -> None:  # type: ignore[no-untyped-def]
+        bundle = load_bundle(bundle_folder)
+        self.clock = HandClock()
+        self.record = empty_record()
+        self.frame: Frame | None = None
+        self.sent: list[bytes] = []
+        self.refuse = False
+        eyes = Eyes(lambda: self.record, lambda camera: self.frame)
+        self.worker = Worker(bundle.policy, bundle.manifest, eyes, self.send, self.clock, {"pid": 1})
+        self.look(600)
+
+    def send(self, payload: bytes) -> None:
+        if self.refuse:
+            raise CommandError("nobody listens", code="unreachable")
+        self.sent.append(payload)
+
+    def look(self, tick: int, run_id: int = 3) -> None:
+        self.record["tick"], self.record["time_s"] = tick, self.clock.time_s
+        self.record["mode"], self.record["run_id"] = MODES.index("running"), run_id
+        self.record["position"] = np.arange(6)
+        self.frame = Frame(np.full((HEIGHT, WIDTH, 3), 100, np.uint8), self.clock.time_s, tick)
+
+    def ask(self, **command: object) -> dict[str, object]:
+        return self.worker.command(to_json(command))
+
+
+@pytest.fixture
+def scene(bundle_folder) -> Scene:  # type: ignore[no-untyped-def]
+    return Scene(bundle_folder)
+
+
+def test_a_chunk_is_stamped_with_the_tick_it_was_seen_at(scene: Scene) -> None:
+    assert not scene.worker.step()
+    assert scene.worker.status()["state"] == "idle"
+    assert scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, -0.1]) == {"ok": True}
+    assert scene.worker.step()
+    message = unpack_chunk(scene.sent[0])
+    assert (message.run_id, message.tick, message.fps) == (3, 600, 30.0)
+    np.testing.assert_allclose(message.actions[0], np.arange(6) + 1.0 + 0.25, atol=1e-4)
+    status = scene.worker.status()
+    assert status["state"] == "running" and status["chunks"] == 1 and status["pid"] == 1
+    assert status["latency_ms"]["median"] > 0
+    assert scene.ask(op="end") == {"ok": True}
+    scene.clock.time_s += 1
+    scene.look(660)
+    assert not scene.worker.step()
+
+
+def test_once_per_policy_step_and_only_for_a_new_tick(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    count = 0
+    for k in range(60):
+        scene.clock.time_s += 1 / 60
+        scene.look(601 + k)
+        count += scene.worker.step()
+        assert not scene.worker.step()
+    assert 28 <= count <= 31
+
+
+def test_a_stale_camera_stops_the_chunks_and_is_named(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    old = scene.frame
+    scene.clock.time_s += 0.25
+    scene.look(615)
+    scene.frame = old
+    assert not scene.worker.step()
+    assert "camera wrist is stale" in scene.worker.status()["waiting"]
+    scene.look(616)
+    assert scene.worker.step()
+    assert scene.worker.status()["waiting"] is None
+    scene.clock.time_s += 0.1
+    scene.look(622)
+    scene.frame = None
+    assert not scene.worker.step()
+    assert "no picture from camera wrist" in scene.worker.status()["waiting"]
+
+
+def test_no_chunks_without_a_controller_that_executes_the_run(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    scene.look(601, run_id=2)
+    assert not scene.worker.step()
+    assert "not executing" in scene.worker.status()["waiting"]
+    scene.look(602)
+    scene.record["state_age_ticks"] = 1
+    assert not scene.worker.step()
+    scene.record["state_age_ticks"] = 0
+    scene.clock.time_s += 0.15
+    assert not scene.worker.step()
+    assert "no telemetry" in scene.worker.status()["waiting"]
+    scene.look(603)
+    assert scene.worker.step()
+    scene.clock.time_s += 2.5
+    assert not scene.worker.step()
+    assert scene.worker.status()["state"] == "idle"
+
+
+def test_a_chunk_that_nobody_takes_is_counted(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    scene.refuse = True
+    assert not scene.worker.step()
+    assert scene.worker.undelivered == 1
+    assert scene.worker.chunks == 0
+
+
+def test_a_policy_error_ends_in_the_state_error(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    scene.frame = Frame(np.zeros((4, 4, 3), np.uint8), scene.clock.time_s, 1)
+    assert not scene.worker.step()
+    status = scene.worker.status()
+    assert status["state"] == "error" and "camera wrist" in status["error"]
+    scene.look(620)
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    assert scene.worker.step()
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"{", "malformed"),
+        (b'{"op":"fly"}', "unknown_op"),
+        (b'{"op":"begin"}', "bad_argument"),
+        (b'{"op":"begin","run_id":true,"pickup_xy_m":[0,0]}', "bad_argument"),
+        (b'{"op":"begin","run_id":1,"pickup_xy_m":[0]}', "bad_argument"),
+        (b'{"op":"begin","run_id":1,"pickup_xy_m":["a",0]}', "bad_argument"),
+        (b'{"op":"begin","run_id":1,"pickup_xy_m":[NaN,0]}', "malformed"),
+        (b'{"op":"begin","run_id":1,"pickup_xy_m":[1e3,0]}', "bad_argument"),
+        (b'{"op":"begin","run_id":1,"pickup_xy_m":[0,0],"speed":2}', "bad_argument"),
+    ],
+)
+def test_wrong_commands_are_refused(scene: Scene, payload: bytes, code: str) -> None:
+    answer = scene.worker.command(payload)
+    assert answer["ok"] is False and answer["code"] == code and answer["message"]
+    assert scene.worker.status()["state"] == "idle"

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from inference.ensembler import ExecutionConfig
+from inference.manifest import CONDITIONING, CameraShape, Manifest, Range, sha256_of
+from robot.joints import JOINTS, UNITS
+
+HEIGHT, WIDTH, CHUNK = 32, 48, 10
+
+
+def write_model(path: Path, *, chunk: int = CHUNK, offset: float = 0.0) -> None:
+    """Step k of the chunk is state + k + mean of the picture / 100 + pickup x + offset."""
+    nodes = [
+        helper.make_node("Cast", ["image_wrist"], ["picture"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["picture"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "percent"], ["bright"]),
+        helper.make_node("Slice", ["pickup_xy_m", "zero", "one"], ["x"]),
+        helper.make_node("Add", ["steps", "state"], ["a"]),
+        helper.make_node("Add", ["a", "bright"], ["b"]),
+        helper.make_node("Add", ["b", "x"], ["actions"]),
+    ]
+    constants = {
+        "steps": np.arange(chunk, dtype=np.float32)[:, None]
+        + np.float32(offset)
+        + np.zeros((1, 6), np.float32),
+        "percent": np.array(0.01, np.float32),
+        "zero": np.array([0], np.int64),
+        "one": np.array([1], np.int64),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [
+            helper.make_tensor_value_info("image_wrist", TensorProto.UINT8, [HEIGHT, WIDTH, 3]),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, [6]),
+            helper.make_tensor_value_info("pickup_xy_m", TensorProto.FLOAT, [2]),
+        ],
+        [helper.make_tensor_value_info("actions", TensorProto.FLOAT, [chunk, 6])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)
+
+
+def toy_actions(image: np.ndarray, state: np.ndarray, pickup: np.ndarray) -> np.ndarray:
+    return np.arange(CHUNK)[:, None] + state + image.astype(np.float32).mean() / 100 + pickup[0]
+
+
+def write_bundle(folder: Path, **changes: object) -> Path:
+    folder.mkdir(parents=True)
+    write_model(folder / "model.onnx")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    state = rng.uniform(-50, 50, (3, 6)).astype(np.float32)
+    pickup = rng.uniform(0.1, 0.3, (3, 2)).astype(np.float32)
+    actions = np.stack([toy_actions(*sample) for sample in zip(images, state, pickup, strict=True)])
+    np.savez(
+        folder / "golden.npz",
+        image_wrist=images,
+        state=state,
+        pickup_xy_m=pickup,
+        actions=actions.astype(np.float32),
+    )
+    manifest = Manifest(
+        name="toy",
+        policy_type="act",
+        cameras=(CameraShape(name="wrist", height_px=HEIGHT, width_px=WIDTH),),
+        joints=JOINTS,
+        units=UNITS,
+        chunk_size=CHUNK,
+        fps=30.0,
+        conditioning=CONDITIONING,
+        control_limits={joint: Range(min=-50.0, max=50.0) for joint in JOINTS},
+        execution=ExecutionConfig(),
+        provenance={},
+        files={name: sha256_of(folder / name) for name in ("model.onnx", "golden.npz")},
+    )
+    content = {**manifest.model_dump(mode="json"), **changes}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    return folder
+
+
+def rehash(folder: Path) -> None:
+    """Make the manifest's hashes those of the files."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    content["files"] = {name: sha256_of(folder / name) for name in content["files"]}
+    path.write_text(json.dumps(content))

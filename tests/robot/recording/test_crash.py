@@ -1,0 +1,128 @@
+"""A writer that is killed: whatever it had finished is there, and writing goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from recording_samples import create, record, vectors
+
+from robot.errors import DatasetError
+from robot.recording.reader import Dataset
+from robot.recording.writer import DatasetWriter
+
+LENGTH = 6
+SCRIPT = """
+import sys
+from pathlib import Path
+from recording_samples import create, record
+writer = create(Path(sys.argv[1]))
+print("created", flush=True)
+for seed in range(1000):
+    record(writer, seed, 6)
+    print(seed, flush=True)
+"""
+
+
+def kill_while_writing(root: Path, delay_s: float) -> int:
+    """Let a process write and kill it ``delay_s`` after its start; how many episodes it called finished."""
+    here = Path(__file__).resolve().parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parents[2])])}
+    child = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(root)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "created\n"
+    time.sleep(delay_s)
+    child.send_signal(signal.SIGKILL)
+    said = child.stdout.read().splitlines()
+    child.stdout.close()
+    child.wait(10)
+    return len(said)
+
+
+def check(root: Path, episodes: int) -> None:
+    dataset = Dataset(root)
+    assert len(dataset.episodes) == episodes
+    for seed in range(episodes):
+        wanted = np.float32([vectors(seed, k)[1] for k in range(LENGTH)])
+        columns = dataset.load(seed)
+        np.testing.assert_array_equal(columns["action"], wanted)
+        assert columns["index"][0] == seed * LENGTH
+        for camera in dataset.cameras:
+            assert len(dataset.frames(seed, camera)) == LENGTH
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(6))
+def test_sigkill_at_any_moment(tmp_path: Path, attempt: int) -> None:
+    delay_s = float(np.random.default_rng(attempt).uniform(0.02, 0.6))
+    finished = kill_while_writing(tmp_path / "d", delay_s)
+    # The kill may fall between the end of save_episode and the line that tells of it.
+    found = len(Dataset(tmp_path / "d").episodes)
+    assert found in (finished, finished + 1)
+    check(tmp_path / "d", found)
+    with DatasetWriter.open(tmp_path / "d") as writer:
+        resumed = writer.total_episodes
+        assert resumed in (found, found + 1)
+        record(writer, resumed, LENGTH)
+    check(tmp_path / "d", resumed + 1)
+    for folder in ("data", "meta/episodes", "videos/observation.images.wrist"):
+        files = list((tmp_path / "d" / folder).rglob("file-*"))
+        assert len(files) == resumed + 1, "a killed episode left files behind"
+
+
+PUBLISHED_LAST = (
+    "meta/info.json",
+    "meta/stats.json",
+    "meta/episodes/chunk-000/file-002.parquet",
+    "videos/observation.images.wrist/chunk-000/file-002.mp4",
+)
+
+
+@pytest.mark.parametrize(("count", "counted"), [(1, 3), (2, 3), (3, 2), (4, 2)])
+def test_every_point_between_two_renames(tmp_path: Path, count: int, counted: int) -> None:
+    """Take the files back that were published last, in the order of their publication."""
+    missing = PUBLISHED_LAST[:count]
+    root = tmp_path / "d"
+    with create(root) as writer:
+        record(writer, 0, LENGTH)
+        record(writer, 1, LENGTH)
+        before = {name: (root / name).read_bytes() for name in missing if (root / name).is_file()}
+        record(writer, 2, LENGTH)
+        whole = (root / "meta/stats.json").read_text()
+    for name in missing:
+        if name in before:
+            (root / name).write_bytes(before[name])
+        else:
+            (root / name).unlink()
+    check(root, 2)
+    with DatasetWriter.open(root) as writer:
+        assert writer.total_episodes == counted
+    check(root, counted)
+    assert len(list((root / "data").rglob("*.parquet"))) == counted
+    if counted == 3:
+        restored = (root / "meta/stats.json").read_text()
+        assert restored.count("[") == whole.count("[")
+        rows = [pq.read_table(p) for p in sorted((root / "meta/episodes").rglob("*.parquet"))]
+        assert sum(row["length"][0].as_py() for row in rows) == 3 * LENGTH
+    with DatasetWriter.open(root) as writer:
+        record(writer, counted, LENGTH)
+    check(root, counted + 1)
+
+
+def test_a_missing_finished_episode_is_not_papered_over(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    with create(root) as writer:
+        record(writer, 0, LENGTH)
+        record(writer, 1, LENGTH)
+    (root / "data/chunk-000/file-000.parquet").unlink()
+    with pytest.raises(DatasetError, match="episode 0 is not whole"):
+        DatasetWriter.open(root)

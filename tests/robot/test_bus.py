@@ -1,0 +1,216 @@
+"""The bus against emulated servos on a real pty."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from served_bus import ServedBus
+
+from robot.bus import FeetechBus, decode, encode
+from robot.errors import BusError, PortError, ServoError
+from robot.registers import REGISTERS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE, StatusBit
+
+IDS = (1, 2, 3, 4, 5, 6)
+SLOW_MACHINE_S = 0.2
+"""Margin where an answer must come: these tests are about bytes, not about this machine's speed."""
+
+
+@pytest.fixture
+def bus(served: ServedBus):  # type: ignore[no-untyped-def]
+    with FeetechBus(served.path, margin_s=SLOW_MACHINE_S) as bus:
+        yield bus
+
+
+def test_ping_scan_and_read(bus: FeetechBus) -> None:
+    assert bus.ping(1) == 0
+    assert bus.scan() == IDS
+    assert bus.read(2, "model_number") == 777
+    assert bus.read(2, "homing_offset") == -1640
+
+
+def test_write_and_read_back(bus: FeetechBus) -> None:
+    assert bus.write(3, "acceleration", 50) == 0
+    assert bus.read(3, "acceleration") == 50
+
+
+def test_reg_write_waits_for_action(bus: FeetechBus) -> None:
+    bus.reg_write(3, "acceleration", 51)
+    assert bus.read(3, "acceleration") != 51
+    bus.action()
+    assert bus.read(3, "acceleration") == 51
+
+
+def test_sync_write_reaches_each_servo(bus: FeetechBus) -> None:
+    bus.sync_write("goal_position", {i: 2000 + i for i in IDS})
+    assert [bus.read(i, "goal_position") for i in IDS] == [2001, 2002, 2003, 2004, 2005, 2006]
+
+
+def test_sync_read_gives_data_and_error_byte_of_each(bus: FeetechBus, served: ServedBus) -> None:
+    served.bank.overloaded[4] = True
+    reply = bus.sync_read(IDS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
+    assert reply.missing == ()
+    assert tuple(reply.replies) == IDS
+    assert [reply.replies[i].code for i in IDS] == [0, 0, 0, 0, StatusBit.OVERLOAD, 0]
+    assert bus.status[5] == StatusBit.OVERLOAD
+    assert all(len(packet.data) == STATE_BLOCK_SIZE for packet in reply.replies.values())
+
+
+@pytest.mark.parametrize("fault", ["lose", "corrupt"])
+def test_one_lost_or_corrupt_answer_costs_one_retry(bus: FeetechBus, served: ServedBus, fault: str) -> None:
+    bus.margin_s = 0.02
+    getattr(served.faults, fault)[3] = 1
+    reply = bus.sync_read(IDS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
+    assert reply.missing == ()
+    assert bus.counters.retries == 1
+    assert bus.counters.lost == 0
+
+
+def test_garbage_before_an_answer_is_skipped(bus: FeetechBus, served: ServedBus) -> None:
+    served.faults.noise = b"\xff\xff\xff\x00\x01\xff"
+    assert bus.read(1, "model_number") == 777
+    assert bus.counters.retries == 0
+    assert bus.counters.dropped_bytes >= 5
+
+
+def test_missing_servos_are_named_and_the_others_kept(bus: FeetechBus, served: ServedBus) -> None:
+    bus.margin_s = 0.02
+    served.faults.muted |= {2, 5}
+    reply = bus.sync_read(IDS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
+    assert reply.missing == (2, 5)
+    assert set(reply.replies) == {1, 3, 4, 6}
+    both = r"shoulder_lift \(servo 2\), wrist_roll \(servo 5\) do not answer"
+    with pytest.raises(ServoError, match=both) as caught:
+        bus.sync_read_all(IDS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
+    assert (caught.value.servo_id, caught.value.joint) == (2, "shoulder_lift")
+    assert served.path in str(caught.value)
+
+
+def test_late_answer_is_not_taken_for_the_next_one(bus: FeetechBus, served: ServedBus) -> None:
+    bus.margin_s, bus.retries = 0.01, 0
+    served.faults.delay_s = 0.05
+    with pytest.raises(ServoError):
+        bus.read(1, "goal_position")
+    served.faults.delay_s = 0.0
+    time.sleep(0.1)
+    bus.margin_s = SLOW_MACHINE_S
+    assert bus.read(1, "model_number") == 777
+    assert bus.counters.stray_packets == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("homing_offset", 0), ("id", 1), ("present_position", 0), ("max_acceleration", 254), ("lock", 0),
+     ("torque_enable", 128)],
+)  # fmt: skip
+def test_nothing_that_could_change_eeprom_leaves_this_class(
+    bus: FeetechBus, served: ServedBus, name: str, value: int
+) -> None:
+    transactions = bus.counters.transactions
+    for send in (bus.write, bus.reg_write):
+        with pytest.raises(BusError):
+            send(1, name, value)
+    with pytest.raises(BusError):
+        bus.sync_write(name, {1: value})
+    with pytest.raises(BusError):  # in the tail of a longer block
+        bus.sync_write_block(39, {1: b"\0\0"})
+    assert bus.counters.transactions == transactions
+
+
+def test_waiting_burns_no_core(bus: FeetechBus, served: ServedBus) -> None:
+    served.faults.muted.add(1)
+    bus.margin_s, bus.retries = 0.5, 0
+    before = time.thread_time()
+    with pytest.raises(ServoError):
+        bus.ping(1)
+    assert time.thread_time() - before < 0.1
+
+
+def test_unplugged_port_is_a_port_error(bus: FeetechBus, served: ServedBus) -> None:
+    assert bus.ping(1) == 0
+    served.unplug()
+    with pytest.raises(PortError, match="is gone"):
+        bus.ping(1)
+
+
+def test_absent_port_names_the_remedy() -> None:
+    with pytest.raises(PortError, match="by-id"):
+        FeetechBus("/dev/serial/by-id/no-such-adapter")
+
+
+def test_a_file_is_no_port(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    with pytest.raises(PortError, match="is no serial port"):
+        FeetechBus(str(path))
+
+
+def test_baud_rate_of_no_servo(served: ServedBus) -> None:
+    with pytest.raises(PortError, match="1000000"):
+        FeetechBus(served.path, baud=123)
+
+
+def test_second_opener_is_told_who_holds_the_port(bus: FeetechBus, served: ServedBus) -> None:
+    script = (
+        "import sys\nfrom robot.bus import FeetechBus\nfrom robot.errors import PortError\n"
+        "try:\n    FeetechBus(sys.argv[1])\nexcept PortError as error:\n    sys.stdout.write(str(error))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, served.path], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "is in use by" in result.stdout
+    assert f"pid {os.getpid()}" in result.stdout
+    assert bus.ping(1) == 0
+
+
+def test_port_can_be_opened_again_after_close(served: ServedBus) -> None:
+    for _ in range(2):
+        with FeetechBus(served.path, margin_s=SLOW_MACHINE_S) as bus:
+            assert bus.ping(1) == 0
+    with pytest.raises(PortError, match="has been closed"):
+        bus.ping(1)
+
+
+@pytest.mark.parametrize("value", [0, 1, 777, 2047, -1, -2047])
+def test_register_codec_round_trip(value: int) -> None:
+    register = REGISTERS["homing_offset"]
+    assert decode(register, encode(register, value)) == value
+
+
+def test_register_codec_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError):
+        encode(REGISTERS["homing_offset"], 2048)
+    with pytest.raises(ValueError):
+        encode(REGISTERS["acceleration"], 256)
+
+
+def test_silence_of_all_is_borne_longer_than_silence_of_one(bus: FeetechBus, served: ServedBus) -> None:
+    bus.margin_s, bus.patience_s, bus.retries = 0.02, 0.4, 0
+    served.faults.delay_s = 0.1  # as when the kernel holds everything back
+    assert bus.ping(1) == 0
+    served.faults.delay_s = 0.0
+    served.faults.muted.add(6)
+    before_s = time.monotonic()
+    assert bus.sync_read(IDS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE).missing == (6,)
+    assert time.monotonic() - before_s < bus.patience_s
+
+
+def test_endless_noise_does_not_hold_a_request_for_ever(bus: FeetechBus, served: ServedBus) -> None:
+    bus.margin_s, bus.patience_s, bus.retries = 0.1, 0.1, 0
+    served.faults.muted.add(1)
+    stop = threading.Event()
+
+    def babble() -> None:
+        while not stop.wait(0.01):
+            os.write(served.wire.fileno(), b"\x55" * 8)
+
+    thread = threading.Thread(target=babble)
+    thread.start()
+    with pytest.raises(ServoError):
+        bus.ping(1)
+    stop.set()
+    thread.join()

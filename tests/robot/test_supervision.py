@@ -1,0 +1,131 @@
+"""What counts as a fault, and what is only a bad reading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robot.faults import Finding
+from robot.joints import JOINTS
+from robot.seams import ArmState
+from robot.supervision import SupervisionLimits, Supervisor
+
+DT_S = 1 / 60
+
+
+def state(**changes: Any) -> ArmState:
+    """A healthy arm, but for ``joint=(index, value)`` changes by field."""
+    fields = {
+        "position": np.zeros(6),
+        "velocity": np.zeros(6),
+        "load_pct": np.zeros(6),
+        "current_ma": np.zeros(6),
+        "voltage_v": np.full(6, 7.4),
+        "temperature_c": np.full(6, 35.0),
+        "status": np.zeros(6, np.uint8),
+    }
+    for name, (joint, value) in changes.items():
+        fields[name][joint] = value
+    return ArmState(time_s=0.0, **fields)
+
+
+def looks(states: list[ArmState], goal: Any = None) -> list[list[Finding]]:
+    supervisor = Supervisor(SupervisionLimits(), DT_S)
+    return [supervisor.look(one, goal) for one in states]
+
+
+def codes(found: list[Finding]) -> set[tuple[str, str | None]]:
+    return {finding.key for finding in found}
+
+
+def first(found: list[list[Finding]], code: str) -> int | None:
+    return next((i for i, one in enumerate(found) if any(f.code == code for f in one)), None)
+
+
+def test_healthy_arm_has_no_findings() -> None:
+    assert not any(looks([state()] * 300, np.zeros(6)))
+
+
+def test_isolated_temperature_glitches_do_not_trip() -> None:
+    random = np.random.default_rng(0)
+    readings = []
+    for _ in range(3000):
+        temperature = random.integers(34, 39)
+        if random.random() < 0.2:  # a fifth of all readings is wrong, some of them in pairs
+            temperature = random.integers(72, 93)
+        readings.append(state(temperature_c=(2, float(temperature))))
+    assert not any(looks(readings))
+
+
+def test_lasting_heat_is_slow_first_and_then_parks() -> None:
+    rising = [state(temperature_c=(3, 55.0 + 0.05 * i)) for i in range(400)]
+    found = looks(rising)
+    warm, overheated = first(found, "warm"), first(found, "overheated")
+    assert warm is not None
+    assert overheated is not None
+    assert 100 < warm <= 135 < 200 <= overheated <= 235
+    assert [f.severity.label for f in found[warm]] == ["slow"]
+    assert codes(found[-1]) == {("warm", JOINTS[3]), ("overheated", JOINTS[3])}
+
+
+@pytest.mark.parametrize(
+    ("volts", "code", "severity"),
+    [(5.0, "voltage_low", "hold"), (6.0, "voltage_sag", "warn"), (8.8, "voltage_high", "hold")],
+)
+def test_lasting_voltage_is_found_and_a_dip_is_not(volts: float, code: str, severity: str) -> None:
+    dip = [state(voltage_v=(4, volts))] * 10 + [state()] * 5
+    assert not any(looks(dip * 5))
+    found = looks([state(voltage_v=(4, volts))] * 20)[-1]
+    assert [(f.code, f.severity.label, f.joint) for f in found] == [(code, severity, None)]
+    assert JOINTS[4] in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("joint", "bit", "code", "severity"),
+    [
+        (1, 1, "voltage_alarm", "hold"),
+        (1, 2, "encoder_error", "hold"),
+        (1, 8, "over_current", "hold"),
+        (1, 32, "overload", "hold"),
+        (5, 8, "gripper_strained", "warn"),
+        (5, 32, "gripper_strained", "warn"),
+        (5, 2, "encoder_error", "hold"),
+    ],
+)
+def test_status_bits_that_last(joint: int, bit: int, code: str, severity: str) -> None:
+    found = looks([state(status=(joint, bit))] * 5)
+    assert not found[0]
+    assert [(f.code, f.severity.label, f.joint) for f in found[-1]] == [(code, severity, JOINTS[joint])]
+
+
+def test_heat_bit_counts_as_overheating() -> None:
+    assert codes(looks([state(status=(0, 4))] * 40)[-1]) == {("overheated", JOINTS[0])}
+
+
+def test_following_error_must_last_half_a_second_without_a_break() -> None:
+    goal = np.zeros(6)
+    behind = state(position=(2, -15.0))
+    found = looks([behind] * 40, goal)
+    at = first(found, "following_error")
+    assert at is not None
+    assert 25 <= at <= 35
+    broken = ([behind] * 25 + [state()]) * 10
+    assert not any(looks(broken, goal))
+    assert not any(looks([behind] * 100, None))  # torque off: nothing to follow
+
+
+def test_closed_gripper_that_holds_something_is_no_following_error() -> None:
+    assert not any(looks([state(position=(5, 40.0))] * 100, np.zeros(6)))
+
+
+def test_every_code_is_announced() -> None:
+    worst = state()
+    worst.status[:] = 0xFF
+    worst.temperature_c[:] = 90.0
+    worst.voltage_v[:3] = 1.0
+    worst.voltage_v[3:] = 12.0
+    found = looks([worst] * 60, np.full(6, 90.0))[-1]
+    assert {f.code for f in found} <= Supervisor.CODES
+    assert {f.code for f in found} >= Supervisor.CODES - {"voltage_sag"}

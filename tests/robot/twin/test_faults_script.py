@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from robot.errors import ConfigError
+from robot.registers import REGISTERS
+from robot.twin.faults import BusFaults, FaultEvent, load_faults, parse_fault
+from robot.twin.world import World
+
+
+def test_script_is_read_in_the_order_of_time(tmp_path: Path) -> None:
+    path = tmp_path / "faults.yaml"
+    path.write_text("- {at_s: 9, kind: unmute, servo_id: 4}\n- {at_s: 5.0, kind: mute, servo_id: 4}\n")
+    assert [event.kind for event in load_faults(path)] == ["mute", "unmute"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- {kind: melt}", "kind"),
+        ("- {kind: mute}", "needs servo_id"),
+        ("- {kind: mute, servo_id: 4, wen: 3}", "wen"),
+        ("- {kind: mute, servo_id: 4, at_s: .nan}", "at_s"),
+        ("kind: mute", "list"),
+        ("- [", "fault script"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "faults.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_faults(path)
+
+
+def test_absent_script(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no fault script"):
+        load_faults(tmp_path / "none.yaml")
+
+
+def test_events_do_what_they_say() -> None:
+    bank, faults = World().follower, BusFaults()
+    for raw in (
+        {"kind": "mute", "servo_id": 2},
+        {"kind": "lose", "servo_id": 1, "count": 3},
+        {"kind": "corrupt", "servo_id": 1},
+        {"kind": "noise", "count": 5},
+        {"kind": "delay", "delay_ms": 30},
+        {"kind": "heat", "servo_id": 3, "temperature_c": 85},
+        {"kind": "supply", "voltage_v": 5.5},
+    ):
+        parse_fault(raw).apply(bank, faults)
+    assert faults.muted == {2}
+    assert faults.lose == {1: 3}
+    assert faults.corrupt == {1: 1}
+    assert faults.noise == b"\xff" * 5
+    assert faults.delay_s == 0.03
+    assert bank.temperature_c[2] == 85
+    assert (bank.supply_v == 5.5).all()
+    FaultEvent(kind="unmute", servo_id=2).apply(bank, faults)
+    assert faults.muted == set()
+
+
+def test_reboot_turns_torque_off() -> None:
+    bank = World().follower
+    torque = REGISTERS["torque_enable"].address
+    bank.write(4, torque, b"\x01")
+    FaultEvent(kind="reboot", servo_id=4).apply(bank, BusFaults())
+    assert bank.read(4, torque, 1) == b"\x00"
+
+
+def test_no_such_servo() -> None:
+    with pytest.raises(ConfigError, match="no servo 9"):
+        FaultEvent(kind="heat", servo_id=9).apply(World().follower, BusFaults())

@@ -1,0 +1,156 @@
+"""What the emulated firmware does with its registers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robot.registers import REGISTERS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE, StatusBit
+from robot.twin.lockstep import LockstepArm
+from robot.twin.world import World
+
+
+def get(world: World, servo_id: int, name: str) -> int:
+    register = REGISTERS[name]
+    return int.from_bytes(world.follower.read(servo_id, register.address, register.size), "little")
+
+
+def put(world: World, servo_id: int, name: str, value: int) -> None:
+    register = REGISTERS[name]
+    world.follower.write(servo_id, register.address, value.to_bytes(register.size, "little"))
+
+
+def run(world: World, seconds: float) -> None:
+    for _ in range(round(seconds / world.timestep_s)):
+        world.step()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_the_register_file_is_a_real_followers(world):
+    for servo_id in range(1, 7):
+        assert get(world, servo_id, "model_number") == 777
+        assert get(world, servo_id, "p_gain") == 16
+        assert get(world, servo_id, "id") == servo_id
+    assert get(world, 6, "max_torque") == 500
+    assert get(world, 6, "torque_limit") == 500  # copied from max_torque at boot
+
+
+def test_read_only_registers_cannot_be_written(world):
+    before = get(world, 1, "present_position")
+    put(world, 1, "present_position", 17)
+    assert get(world, 1, "present_position") == before
+    put(world, 1, "model_number", 1)
+    assert get(world, 1, "model_number") == 777
+
+
+def test_locked_eeprom_writes_are_forgotten_at_reboot_and_unlocked_ones_stay(world):
+    put(world, 2, "lock", 1)
+    put(world, 2, "p_gain", 30)
+    world.follower.reboot(2)
+    assert get(world, 2, "p_gain") == 16
+    put(world, 2, "lock", 0)
+    put(world, 2, "p_gain", 30)
+    world.follower.reboot(2)
+    assert get(world, 2, "p_gain") == 30
+
+
+def test_enabling_with_the_present_pose_as_goal_does_not_snap(world):
+    arm = LockstepArm(world)
+    run(world, 0.5)
+    before = world.joint_user
+    arm.enable()
+    worst = 0.0
+    for _ in range(150):
+        world.step()
+        worst = max(worst, float(np.abs(world.joint_user - before).max()))
+    assert worst < 2.0
+
+
+def test_a_stale_goal_is_chased_when_torque_comes_on(world):
+    for servo_id in range(1, 7):
+        world.follower.reboot(servo_id)  # goals fall back to 0
+    before = world.joint_user[0]
+    put(world, 1, "torque_enable", 1)
+    run(world, 1.0)
+    assert abs(world.joint_user[0] - before) > 45.0
+
+
+def test_goal_speed_limits_the_motion_and_position_limits_clamp_the_goal(world):
+    LockstepArm(world).enable()
+    put(world, 1, "goal_speed", 200)  # 17.6 deg/s
+    put(world, 1, "goal_position", 4095)
+    before = world.joint_user[0]
+    run(world, 1.0)
+    assert 10.0 < world.joint_user[0] - before < 18.5
+    put(world, 1, "goal_speed", 0)
+    run(world, 3.0)
+    assert get(world, 1, "present_position") <= get(world, 1, "max_position") + 8
+
+
+def test_a_higher_p_gain_sags_less(world):
+    arm = LockstepArm(world)
+    reach = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 20.0])
+
+    def sag(p_gain: int) -> float:
+        world.reset()
+        arm.enable()
+        for servo_id in range(1, 7):
+            put(world, servo_id, "p_gain", p_gain)
+        arm.write(reach)
+        run(world, 3.0)
+        return float(abs(world.joint_user - reach)[2])
+
+    soft, stiff = sag(16), sag(32)
+    # 0.45 N m of elbow gravity over 8.8 N m/rad is 2.9 degrees.
+    assert 2.0 < soft < 3.5
+    assert stiff < 0.65 * soft
+
+
+def test_a_squeezed_gripper_overloads_falls_to_protective_torque_and_a_new_goal_clears_it(world):
+    arm = LockstepArm(world)
+    arm.enable()
+    put(world, 6, "goal_position", 0)  # far past the lower stop
+    run(world, 0.8)
+    put(world, 6, "min_position", 0)
+    put(world, 6, "goal_position", 0)
+    run(world, 2.5)
+    assert world.follower.error_byte(6) & StatusBit.OVERLOAD
+    load = get(world, 6, "present_load") & 0x3FF
+    assert load <= 205  # protective torque is 20 percent
+    put(world, 6, "goal_position", 1600)
+    assert not world.follower.error_byte(6) & StatusBit.OVERLOAD
+
+
+def test_the_state_block_has_real_units(world):
+    arm = LockstepArm(world)
+    arm.enable()
+    arm.write(np.array([0.0, 0.0, 0.0, 0.0, 0.0, 20.0]))
+    run(world, 2.0)
+    state = arm.read()
+    assert state.position == pytest.approx(world.joint_user, abs=0.1)
+    assert state.voltage_v == pytest.approx(np.full(6, 7.4), abs=0.3)
+    assert abs(state.load_pct[1]) > 5.0
+    assert state.current_ma[1] > 0.0
+    assert len(world.follower.read(1, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)) == 15
+
+
+def test_speed_is_reported_in_steps_of_fifty(world):
+    LockstepArm(world).enable()
+    put(world, 1, "goal_position", 3000)
+    seen = set()
+    for _ in range(60):
+        run(world, 0.02)
+        seen.add(get(world, 1, "present_speed") & 0x7FFF)
+    assert len(seen) > 3
+    assert all(speed % 50 == 0 for speed in seen)
+
+
+def test_set_middle_makes_the_present_position_2048(world):
+    put(world, 3, "torque_enable", 128)
+    assert get(world, 3, "present_position") in (2047, 2048)
+    world.follower.reboot(3)
+    assert get(world, 3, "present_position") in (2047, 2048)

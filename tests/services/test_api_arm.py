@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from websockets.sync.client import connect
+
+from robot.telemetry import MODES, empty_record
+from services.api.telemetry import Outbox
+from tests.services.conftest import Service
+
+pytestmark = pytest.mark.slow
+
+JSON = {"content-type": "application/json"}
+
+
+def test_state_names_units_and_everything_that_matters(service: Service) -> None:
+    service.start()
+    state = service.http.get("/v1/state").json()
+    assert state["mode"] == "ready" and state["fresh"]
+    pan, gripper = state["joints"]["shoulder_pan"], state["joints"]["gripper"]
+    assert {"position_deg", "velocity_dps", "load_pct", "current_ma", "voltage_v", "temperature_c"} <= set(
+        pan
+    )
+    assert "position_pct" in gripper and "position_deg" not in gripper
+    assert pan["temperature_c"] == 31.0 and set(state["tool"]) == {"x_m", "y_m", "z_m"}
+    assert state["control"]["lateness_ms"]["p99"] == 0.8 and set(state["control"]["lateness_ms"]) == {
+        "p50", "p99", "p999", "max",
+    }  # fmt: skip
+    assert state["policy"]["provider"] == "CPUExecutionProvider" and state["execution"]["mode"] == "ensemble"
+    assert state["cameras"]["overhead"]["age_ms"] < 1000 and state["cameras"]["overhead"]["calibrated"]
+    assert service.http.get("/v1/policies").json() == [state["policy"]]
+
+
+def test_start_is_idempotent(service: Service) -> None:
+    service.start()
+    assert service.http.post("/v1/start").json()["mode"] == "ready"
+
+
+@pytest.mark.parametrize("level", ["hold", "park", "release"])
+def test_stop_in_every_state(service: Service, level: str) -> None:
+    for mode in MODES:
+        service.controller.status["mode"] = mode
+        answer = service.http.post("/v1/stop", json={"level": level})
+        assert answer.status_code == 200 and answer.json()["stopped"], mode
+        assert service.controller.moving()[-1] == {"op": "stop", "level": level}
+
+
+STOPS: list[tuple[bytes | None, dict[str, str], int]] = [
+    (None, {}, 200),
+    (b"", JSON, 200),
+    (b"{}", JSON, 200),
+    (b'{"level": "hold"}', {"content-type": "text/plain"}, 200),
+    (b'{"level": "hold"}', {"origin": "http://elsewhere.example"}, 200),
+    (b'{"level": "banana"}', JSON, 422),
+    (b'{"level": NaN}', JSON, 422),
+    (b'{"level": "hold", "why": 1}', JSON, 422),
+    (b"not json", JSON, 422),
+    (b"[" * 4000, JSON, 422),
+    (b"x" * 200_000, JSON, 413),
+]
+
+
+def test_what_cannot_be_understood_still_stops(service: Service) -> None:
+    for body, headers, status in STOPS:
+        service.controller.status["mode"] = "ready"
+        known = len(service.controller.moving())
+        answer = service.http.post("/v1/stop", content=body, headers=headers)
+        assert answer.status_code == status, (body, answer.text)
+        assert service.controller.moving()[known:] == [{"op": "stop", "level": "hold"}], body
+        if status != 200:
+            assert answer.json()["code"] and "banana" not in answer.text
+
+
+def test_stop_is_answered_when_the_controller_is_not_there(service: Service) -> None:
+    service.controller.deaf = True
+    answer = service.http.post("/v1/stop")
+    assert (answer.status_code, answer.json()["code"]) == (503, "controller_unavailable")
+    assert "power" in answer.json()["remedy"]
+
+
+def test_stop_does_not_wait_behind_a_flood_and_slow_work(service: Service) -> None:
+    service.start()
+    done = threading.Event()
+
+    def flood() -> None:
+        while not done.is_set():
+            # Unreachable by pose: the search over all approaches takes longest.
+            service.pick(x_m=0.1, y_m=0.12)
+
+    threads = [threading.Thread(target=flood) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            assert service.http.post("/v1/stop").status_code == 200
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_start_with_a_latched_fault_is_refused_with_the_way_out(service: Service) -> None:
+    service.controller.fault("servo_silent", active=False)
+    answer = service.http.post("/v1/start")
+    assert (answer.status_code, answer.json()["code"]) == (409, "fault_latched")
+    assert "/v1/faults/clear" in answer.json()["remedy"]
+    assert service.http.get("/v1/faults").json()["faults"][0]["joint"] == "elbow_flex"
+    assert service.http.post("/v1/faults/clear").status_code == 200
+    service.start()
+
+
+def test_a_fault_whose_cause_is_there_stays(service: Service) -> None:
+    service.controller.fault("servo_silent")
+    service.until(lambda: bool(service.http.get("/v1/faults").json()["faults"]))
+    answer = service.http.post("/v1/faults/clear")
+    assert (answer.status_code, answer.json()["code"]) == (409, "fault_active")
+
+
+def test_a_persons_start_acknowledges_a_process_that_runs_again(service: Service) -> None:
+    service.board.raise_fault("controller_lost", "the controller was killed (signal 9)", "look at the arm")
+    service.board.settle("controller_lost")
+    service.until(lambda: bool(service.http.get("/v1/state").json()["faults"]))
+    assert service.http.get("/readyz").json()["code"] == "not_ready"
+    service.start()
+    service.until(lambda: not service.http.get("/v1/state").json()["faults"])
+
+
+def test_but_not_a_fault_of_the_arm_beside_it(service: Service) -> None:
+    service.board.raise_fault("controller_lost", "the controller was killed (signal 9)", "look at the arm")
+    service.board.settle("controller_lost")
+    service.controller.fault("servo_silent", active=False)
+    service.until(lambda: len(service.http.get("/v1/state").json()["faults"]) == 2)
+    assert service.http.post("/v1/start").status_code == 409
+
+
+def test_events_of_the_processes_are_told(service: Service) -> None:
+    service.board.event("worker", "the policy worker was killed (signal 9); it is started again", "warn")
+    service.until(lambda: bool(service.http.get("/v1/state").json()["events"]))
+    assert "signal 9" in service.http.get("/v1/faults").json()["events"][0]["message"]
+
+
+def test_commands_from_foreign_pages_are_refused(service: Service) -> None:
+    answer = service.http.post("/v1/start", headers={"origin": "http://evil.example"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "foreign_origin")
+    own = {"origin": f"http://127.0.0.1:{service.port}"}
+    assert service.http.post("/v1/start", headers=own).status_code == 200
+
+
+def test_heartbeats_are_sent(service: Service) -> None:
+    def beats() -> int:
+        return sum(c["op"] == "heartbeat" for c in service.controller.commands)
+
+    service.until(lambda: beats() >= 3)
+
+
+def test_telemetry_streams_at_the_rate_asked_for(service: Service) -> None:
+    with connect(f"ws://127.0.0.1:{service.port}/v1/telemetry?hz=50") as ws:
+        assert json.loads(ws.recv())["joints"][5] == "gripper"
+        records = [json.loads(ws.recv()) for _ in range(10)]
+    ticks = [record["tick"] for record in records]
+    assert ticks == sorted(set(ticks)) and len(records[0]["position"]) == 6
+
+
+def test_every_record_at_control_rate(service: Service) -> None:
+    with connect(f"ws://127.0.0.1:{service.port}/v1/telemetry?hz=100") as ws:
+        ws.recv()
+        ticks = [json.loads(ws.recv())["tick"] for _ in range(30)]
+    assert ticks == list(range(ticks[0], ticks[0] + 30))
+
+
+@pytest.mark.parametrize("hz", ["0", "nan", "abc", "-3"])
+def test_a_rate_that_is_none_is_refused(service: Service, hz: str) -> None:
+    with (
+        pytest.raises(Exception, match=r"403|1008"),
+        connect(f"ws://127.0.0.1:{service.port}/v1/telemetry?hz={hz}") as ws,
+    ):
+        ws.recv()
+
+
+def test_a_slow_reader_loses_the_oldest() -> None:
+    async def play() -> tuple[int, int]:
+        outbox = Outbox(4)
+        for tick in range(10):
+            record = empty_record()
+            record["tick"] = tick
+            outbox.put(record)
+        return int((await outbox.get())["tick"]), outbox.dropped
+
+    assert asyncio.run(play()) == (6, 6)
+
+
+def test_pictures(service: Service) -> None:
+    answer = service.http.get("/v1/cameras/overhead/frame.jpg")
+    assert answer.headers["content-type"] == "image/jpeg" and float(answer.headers["x-frame-age-ms"]) < 1000
+    image = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None and image.shape == (480, 640, 3)
+    assert service.http.get("/v1/cameras/side/frame.jpg").json()["code"] == "no_such_camera"
+    assert set(service.http.get("/v1/cameras").json()) == {"overhead", "wrist"}
+
+
+def test_a_stopped_camera_is_said_to_be_stopped(service: Service) -> None:
+    service.cameras.stopped = True
+    service.until(lambda: service.http.get("/v1/cameras/wrist/frame.jpg").status_code == 503)
+    assert service.http.get("/v1/cameras/wrist/frame.jpg").json()["code"] == "camera_stale"
+
+
+def test_motion_jpeg_is_encoded_once_for_all(service: Service) -> None:
+    def first_frames(found: list[bytes]) -> None:
+        with service.http.stream("GET", "/v1/cameras/wrist/stream.mjpg") as answer:
+            assert "multipart/x-mixed-replace" in answer.headers["content-type"]
+            for part in answer.iter_bytes():
+                found.append(part)
+                if b"".join(found).count(b"\xff\xd9") >= 3:
+                    return
+
+    parts: list[list[bytes]] = [[], []]
+    threads = [threading.Thread(target=first_frames, args=(part,)) for part in parts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert all(b"".join(part).startswith(b"--so101frame\r\n") for part in parts)
+
+
+def test_the_twin_is_placed_and_read(service: Service) -> None:
+    truth = service.http.get("/v1/twin").json()
+    assert {"cube", "confuser", "bowl", "cube_in_bowl"} <= set(truth) and "z_m" in truth["cube"]
+    body: dict[str, Any] = {"cube": {"x_m": 0.2, "y_m": -0.1}, "confuser": {"x_m": 0.25, "y_m": 0.1}}
+    placed = service.http.put("/v1/twin", json=body).json()
+    assert placed["cube"]["y_m"] == -0.1 and placed["confuser"]["x_m"] == 0.25
+    assert service.http.put("/v1/twin", json={"confuser": None}).json()["confuser"] is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"cube": {"x_m": NaN, "y_m": 0}}', '{"cube": {"x_m": "0.2", "y_m": 0}}', '{"cube": null}', "{}",
+     '{"cube": {"x_m": 5, "y_m": 0}}', '{"bowl": {"x_m": 0.2, "y_m": 0}}', '{"cube": {"x_m": 0.2}}'],
+)  # fmt: skip
+def test_bad_placements_place_nothing(service: Service, body: str) -> None:
+    answer = service.http.put("/v1/twin", content=body, headers=JSON)
+    assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
+    assert service.twin.commands == []
+
+
+def test_a_real_arm_has_no_twin(service: Service) -> None:
+    service.end_serving()
+    service.description["twin"] = None
+    service.serve()
+    for answer in (service.http.get("/v1/twin"), service.http.put("/v1/twin", json={"confuser": None})):
+        assert (answer.status_code, answer.json()["code"]) == (404, "no_twin")
+
+
+def test_health_metrics_and_documentation(service: Service) -> None:
+    assert service.http.get("/healthz").json() == {"status": "ok"}
+    assert service.http.get("/readyz").json()["ready"]
+    text = service.http.get("/metrics").text
+    for line in (
+        'arm_tick_lateness_seconds{quantile="0.99"} 0.0008',
+        'arm_joint_temperature_celsius{joint="gripper"} 31.0',
+        "arm_ticks_missed_total 0.0",
+        "arm_bus_errors_total 0.0",
+        'policy_inference_latency_seconds{quantile="0.5"} 0.004',
+        'camera_frame_age_seconds{camera="overhead"}',
+        'api_requests_total{method="GET",route="/readyz",status="200"}',
+    ):
+        assert line in text, line
+    schema = service.http.get("/openapi.json").json()
+    assert "/v1/pickups" in schema["paths"]
+    page = service.http.get("/docs").text
+    assert "/v1/pickups" in page and "energise" in page.lower() and "number -2.0 to 2.0" in page
+    assert "http://" not in page and "https://" not in page  # nothing is loaded from outside
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/v1/nothing", 404), ("DELETE", "/v1/state", 405)]
+)
+def test_unknown_routes_are_problems_too(service: Service, method: str, path: str, status: int) -> None:
+    answer = service.http.request(method, path)
+    assert answer.status_code == status and answer.headers["content-type"] == "application/problem+json"
+
+
+def test_garbage_on_the_wire_leaves_the_service_alive(service: Service) -> None:
+    with socket.create_connection(("127.0.0.1", service.port)) as raw:
+        raw.sendall(b"\x00\xff" * 200 + b"\r\n\r\n")
+        time.sleep(0.05)
+    assert service.http.get("/healthz").status_code == 200

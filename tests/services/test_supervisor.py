@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from robot.mailbox import MailboxClient
+from robot.runtime import Runtime
+from robot.seqlock import SharedBlock
+from services.status_board import BOARD_BYTES, StatusBoard
+from services.supervisor import ChildSpec, Supervisor, describe_exit, remove_leftovers, write_description
+
+ROOT = Path(__file__).resolve().parents[2]
+SLEEPER = "import sys, time\nopen(sys.argv[1], 'a').write('up\\n')\ntime.sleep(60)\n"
+LOST = ("controller_lost", "look at the arm")
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    (tmp_path / "crasher.py").write_text("raise SystemExit(3)\n")
+    runtime = Runtime.create(tmp_path)
+    board = StatusBoard(SharedBlock.create(runtime.service_status_name, BOARD_BYTES))
+    specs = (
+        ChildSpec(
+            "controller", "sleeper", (str(tmp_path / "controller.log"),), what="the controller", fault=LOST
+        ),
+        ChildSpec("worker", "sleeper", (str(tmp_path / "worker.log"),), nice=3, what="the policy worker"),
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    made = Supervisor(runtime, specs, board, environment={"PYTHONPATH": path})
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        board.block.close()
+        remove_leftovers(runtime)
+
+
+def until(supervisor: Supervisor, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        supervisor.poll(0.02)
+
+
+def pid(supervisor: Supervisor, name: str) -> int:
+    found = supervisor.children[name].pid
+    assert found is not None
+    return found
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return "zombie" not in Path(f"/proc/{process}/status").read_text()
+
+
+def test_a_killed_child_is_started_again_and_it_is_told(supervisor: Supervisor) -> None:
+    until(supervisor, lambda: supervisor.children["worker"].info.state == "running")
+    first = pid(supervisor, "worker")
+    os.kill(first, signal.SIGKILL)
+    until(supervisor, lambda: supervisor.children["worker"].pid not in (None, first))
+    board = json.loads(supervisor.board.block.read() or b"")
+    assert "the policy worker was killed (signal 9)" in board["events"][-1]["message"]
+    assert board["processes"]["worker"]["restarts"] == 1 and board["faults"] == []
+
+
+def test_a_lost_controller_latches_a_fault_until_a_person_clears_it(supervisor: Supervisor) -> None:
+    first = pid(supervisor, "controller")
+    os.kill(first, signal.SIGKILL)
+    until(supervisor, lambda: bool(supervisor.board.faults))
+    fault = supervisor.board.faults[0]
+    assert (fault.code, fault.severity, fault.active) == ("controller_lost", "hold", True)
+    client = MailboxClient(supervisor.runtime.supervisor_socket)
+    assert supervisor.board.clear() == ["controller_lost"]
+    until(supervisor, lambda: not supervisor.board.faults[0].active)
+    client.tell({"op": "clear_faults"})
+    until(supervisor, lambda: not supervisor.board.faults)
+
+
+def test_a_child_that_cannot_live_is_tried_with_growing_pauses(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    worker = supervisor.children["worker"]
+    worker.spec = ChildSpec("worker", "crasher", what="the policy worker")
+    os.kill(pid(supervisor, "worker"), signal.SIGKILL)
+    until(supervisor, lambda: worker.info.restarts >= 3)
+    assert worker.info.last_exit == "ended with status 3"
+    assert worker.pause_s >= 1.0
+
+
+def test_children_give_way_by_nice_and_stop_in_order(supervisor: Supervisor) -> None:
+    until(supervisor, lambda: supervisor.children["worker"].info.state == "running")
+    controller, worker = pid(supervisor, "controller"), pid(supervisor, "worker")
+    assert os.getpriority(os.PRIO_PROCESS, worker) == os.getpriority(os.PRIO_PROCESS, controller) + 3
+    asked: list[bool] = []
+    supervisor.before_stop = lambda: asked.append(alive(controller) and alive(worker))
+    supervisor.stop()
+    assert asked == [True] and not alive(controller) and not alive(worker)
+
+
+def test_a_child_that_ignores_the_signal_is_killed(tmp_path: Path, supervisor: Supervisor) -> None:
+    (tmp_path / "stubborn.py").write_text(
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "open(sys.argv[1], 'w').write('up')\ntime.sleep(60)\n"
+    )
+    worker = supervisor.children["worker"]
+    worker.spec = ChildSpec("worker", "stubborn", (str(tmp_path / "stubborn.log"),), stop_s=0.3)
+    os.kill(pid(supervisor, "worker"), signal.SIGKILL)
+    until(supervisor, (tmp_path / "stubborn.log").is_file)
+    stubborn = pid(supervisor, "worker")
+    supervisor.stop()
+    assert not alive(stubborn)
+
+
+PARENT = """
+import os, sys, time
+from pathlib import Path
+from robot.runtime import Runtime
+from robot.seqlock import SharedBlock
+from services.status_board import BOARD_BYTES, StatusBoard
+from services.supervisor import ChildSpec, Supervisor, remove_leftovers
+runtime = Runtime.create(Path(sys.argv[1]))
+board = StatusBoard(SharedBlock.create(runtime.service_status_name, BOARD_BYTES))
+supervisor = Supervisor(runtime, (ChildSpec("worker", "sleeper", (sys.argv[1] + "/log",)),), board)
+def tell():
+    info = supervisor.children["worker"]
+    if info.info.state == "running":
+        print(info.pid, runtime.folder, flush=True)
+        info.info.state = "stopped"
+supervisor.run(tell)
+remove_leftovers(runtime)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_child_outlives_its_supervisor(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert parent.stdout is not None
+    child, folder = parent.stdout.readline().split()
+    parent.send_signal(number)
+    parent.wait(10)
+    deadline = time.monotonic() + 5
+    while alive(int(child)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(int(child))
+    rest = parent.stdout.read()
+    parent.stdout.close()
+    if number == signal.SIGKILL:
+        remove_leftovers(Runtime(Path(folder)))
+    else:
+        assert "done" in rest and parent.returncode == 0
+    assert not Path(folder).exists()
+    assert not list(Path("/dev/shm").glob(f"{Path(folder).name}*"))
+
+
+def test_the_description_is_written_whole(supervisor: Supervisor) -> None:
+    write_description(supervisor.runtime, {"robot": "twin"})
+    assert json.loads(supervisor.runtime.description.read_text()) == {"robot": "twin"}
+
+
+@pytest.mark.parametrize(("status", "words"), [(-9, "was killed (signal 9)"), (3, "ended with status 3")])
+def test_exits_in_words(status: int, words: str) -> None:
+    assert describe_exit(status) == words

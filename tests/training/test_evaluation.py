@@ -1,0 +1,81 @@
+"""Intervals against known values; the whole way through controller and executor with an expert's chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.ensembler import make_executor
+from inference.manifest import ExecutionConfig
+from robot.seams import Observation
+from robot.twin.tasks import CubePlace
+from training.evaluation import Trial, summary, wilson_95
+from training.experts.pick_place import PickPlaceExpert
+from training.rollout import InlinePolicySource, drive
+from training.stage import Stage, enlarge, shrink
+
+
+class Blind(Stage):
+    def images(self, cameras=("wrist", "overhead")):
+        return {name: np.zeros((2, 2, 3), np.uint8) for name in cameras}
+
+
+def test_wilson_interval_of_published_values():
+    # Newcombe (1998), table I: 81 of 263 and 0 of 20.
+    assert wilson_95(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson_95(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson_95(0, 0) == (0.0, 1.0)
+
+
+@given(st.integers(1, 500), st.data())
+def test_wilson_interval_holds_the_rate(trials, data):
+    wins = data.draw(st.integers(0, trials))
+    low, high = wilson_95(wins, trials)
+    assert 0.0 <= low <= wins / trials + 1e-12
+    assert wins / trials - 1e-12 <= high <= 1.0
+
+
+def test_summary_counts_and_names_the_failures():
+    trials = [Trial(i, i != 1, 5.0, 0.2, 0.0, 0.0, 0.2, 0.0, 0.0) for i in range(4)]
+    result = summary(trials)
+    assert (result["episodes"], result["successes"], result["success_rate"]) == (4, 3, 0.75)
+    assert [failure["number"] for failure in result["failures"]] == [1]
+
+
+def test_growing_and_shrinking_are_inverse():
+    image = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    assert (shrink(enlarge(image, 30, 40), 5) == image).all()
+    assert enlarge(image, 15, 20).shape == (15, 20, 3)
+
+
+class ExpertPolicy:
+    """Chunks cut from one plan: what a perfect policy would say."""
+
+    def __init__(self, plan, chunk: int, fps: float) -> None:
+        self.plan, self.chunk_size, self.fps = plan, chunk, fps
+
+    def chunk(self, observation: Observation) -> np.ndarray:
+        start_s = observation.tick / 60
+        rows = [self.plan.at(start_s + k / self.fps)[0] for k in range(self.chunk_size)]
+        return np.array(rows, dtype=np.float32)
+
+
+@pytest.mark.parametrize("mode", ["ensemble", "receding", "open_loop"])
+@pytest.mark.parametrize("latency_ticks", [0, 6])
+def test_perfect_chunks_pick_the_cube_in_every_mode_and_with_late_chunks(mode, latency_ticks):
+    stage = Blind()
+    command = stage.reset(CubePlace(0.23, 0.06, 0.2), stage.robot.ready_pose.array())
+    plan = PickPlaceExpert(stage.world).plan(command)
+    executor = make_executor(ExecutionConfig(mode=mode, actions_per_inference=10), 60, 30)
+    source = InlinePolicySource(
+        stage,
+        ExpertPolicy(plan, 40, 30.0),
+        executor,
+        np.zeros(2, np.float32),
+        fps=30.0,
+        latency_ticks=latency_ticks,
+    )
+    drive(stage, source, limit_s=8.0, stop=lambda: stage.world.cube_in_bowl)
+    assert stage.world.cube_in_bowl

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from inference.bundle import load_bundle
+from robot.errors import ConfigError
+from robot.seams import Observation
+from training.checkpoint import load_checkpoint
+from training.config import TrainConfig
+from training.export import enlarged, export_bundle
+from training.loop import train
+
+
+@pytest.mark.slow  # the exporter itself takes ten seconds
+def test_a_bundle_gives_what_the_policy_gives(train_config: TrainConfig, tmp_path: Path) -> None:
+    result = train(train_config)
+    out = tmp_path / "bundle"
+    manifest = export_bundle(result.checkpoint, out, name="tiny", camera_size_px=(96, 160))
+    assert sorted(p.name for p in out.iterdir()) == ["golden.npz", "manifest.json", "model.onnx"]
+    graph = onnx.load(out / "model.onnx")
+    assert graph.opset_import[0].version == 18
+    assert manifest.fps == 30 and manifest.chunk_size == 6
+    assert manifest.control_limits["shoulder_pan"].min == 1.0
+    assert manifest.provenance["step"] == 6
+    bundle = load_bundle(out)
+    assert bundle.parity_user < 1e-3
+
+    rng = np.random.default_rng(0)
+    images = {name: rng.integers(0, 256, (96, 160, 3), dtype=np.uint8) for name in ("wrist", "overhead")}
+    state, pickup = rng.uniform(0, 40, 6).astype(np.float32), np.array([0.2, 0.1], np.float32)
+    chunk = bundle.policy.chunk(Observation(0, state, pickup, images))
+    policy = load_checkpoint(result.checkpoint).build()
+    with torch.no_grad():
+        expected = policy.predict(
+            {name: torch.from_numpy(image)[None] for name, image in images.items()},
+            torch.from_numpy(state)[None],
+            torch.from_numpy(pickup)[None],
+        )[0]
+    np.testing.assert_allclose(chunk, expected.numpy(), atol=1e-3)
+    again = export_bundle(result.checkpoint, out, camera_size_px=(32, 32))
+    assert again.cameras[0].height_px == 32
+
+
+def test_nothing_but_a_bundle_is_replaced(train_config: TrainConfig, tmp_path: Path) -> None:
+    result = train(TrainConfig.model_validate({**train_config.model_dump(), "steps": 1}))
+    out = tmp_path / "precious"
+    out.mkdir()
+    (out / "thesis.txt").write_text("do not delete")
+    with pytest.raises(ConfigError, match="not empty"):
+        export_bundle(result.checkpoint, out)
+    with pytest.raises(ConfigError, match="--dataset"):
+        export_bundle(result.checkpoint, tmp_path / "b", datasets=(tmp_path / "gone",))
+    with pytest.raises(ConfigError, match="no checkpoint"):
+        export_bundle(tmp_path, tmp_path / "b")
+
+
+def test_enlarging_keeps_the_mean_of_each_block() -> None:
+    small = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
+    large = enlarged(small, (20, 30))
+    np.testing.assert_array_equal(large.reshape(2, 4, 5, 6, 5, 3).mean((2, 4)), small)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from robot.errors import ConfigError
+from training.checkpoint import load_checkpoint
+from training.config import OptimiserConfig, TrainConfig
+from training.loop import Trainer, learning_rate_share, train
+
+
+def changed(config: TrainConfig, **values: object) -> TrainConfig:
+    return TrainConfig.model_validate({**config.model_dump(), **values})
+
+
+def test_a_run_leaves_checkpoints_and_logs(train_config: TrainConfig) -> None:
+    seen = []
+    result = train(train_config, seen.append)
+    assert result.finished and result.step == 6
+    output = Path(train_config.output_dir)
+    assert sorted(p.name for p in (output / "checkpoints").iterdir()) == ["step_00000003", "step_00000006"]
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert lines == seen
+    assert {"start", "train", "validation", "end"} == {line["event"] for line in lines}
+    assert any((output / "tensorboard").iterdir())
+    checkpoint = load_checkpoint(output)
+    assert checkpoint.step == 6 and checkpoint.fps == 30.0
+    assert checkpoint.metrics["val_l1"] > 0
+
+
+def test_it_learns(train_config: TrainConfig) -> None:
+    seen = []
+    train(changed(train_config, steps=60, checkpoint_every=60, log_every=10, validate_every=60), seen.append)
+    losses = [entry["l1"] for entry in seen if entry["event"] == "train"]
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_resumed_is_the_same_as_uninterrupted(train_config: TrainConfig, tmp_path: Path) -> None:
+    whole = train(train_config)
+    other = changed(train_config, output_dir=str(tmp_path / "other"))
+    first = Trainer(other, lambda entry: first.stop() if entry.get("step") == 2 else None)
+    stopped = first.run()
+    assert not stopped.finished and stopped.step == 2
+    resumed = train(other)
+    assert resumed.finished
+    for averaged in (True, False):
+        a = load_checkpoint(whole.checkpoint).weights(averaged=averaged)
+        b = load_checkpoint(resumed.checkpoint).weights(averaged=averaged)
+        assert a.keys() == b.keys()
+        for name in a:
+            assert torch.equal(a[name], b[name]), name
+
+
+def test_the_seed_decides(train_config: TrainConfig, tmp_path: Path) -> None:
+    a = train(changed(train_config, steps=2, output_dir=str(tmp_path / "a")))
+    b = train(changed(train_config, steps=2, output_dir=str(tmp_path / "b")))
+    c = train(changed(train_config, steps=2, output_dir=str(tmp_path / "c"), seed=1))
+    weights = [load_checkpoint(r.checkpoint).weights()["action_head.weight"] for r in (a, b, c)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_fine_tuning_keeps_weights_and_statistics(train_config: TrainConfig, tmp_path: Path) -> None:
+    base = train(train_config)
+    fine = Trainer(
+        changed(train_config, init_from=str(base.checkpoint), output_dir=str(tmp_path / "fine"), seed=3)
+    )
+    before = load_checkpoint(base.checkpoint)
+    assert fine.step == 0
+    assert (fine.stats.action_mean == before.stats.action_mean).all()
+    assert torch.equal(fine.policy.state_dict()["action_head.weight"], before.weights()["action_head.weight"])
+
+
+def test_another_policy_is_refused(train_config: TrainConfig, tmp_path: Path, tiny) -> None:  # type: ignore[no-untyped-def]
+    base = train(changed(train_config, steps=1))
+    other = tmp_path / "other.yaml"
+    other.write_text(tiny.model_copy(update={"d_ff": 64}).model_dump_json())
+    with pytest.raises(ConfigError, match="d_ff 32 -> 64"):
+        Trainer(
+            changed(
+                train_config,
+                policy=str(other),
+                init_from=str(base.checkpoint),
+                output_dir=str(tmp_path / "x"),
+            )
+        )
+
+
+def test_learning_rate_warms_up_and_falls() -> None:
+    config = OptimiserConfig(warmup_steps=10, final_lr_share=0.1)
+    shares = [learning_rate_share(step, 100, config) for step in range(100)]
+    assert shares[0] == pytest.approx(0.1) and max(shares) == shares[10] == pytest.approx(1.0)
+    assert shares[10:] == sorted(shares[10:], reverse=True)
+    assert learning_rate_share(100, 100, config) == pytest.approx(0.1)

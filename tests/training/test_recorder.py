@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from robot.errors import ConfigError, DatasetError
+from robot.recording.reader import Dataset
+from services.cli import app
+from training.recorder import record_demonstrations
+
+
+@pytest.mark.slow
+def test_the_same_episodes_whoever_shares_the_work(tmp_path: Path) -> None:
+    kept = []
+    for jobs in (1, 2):
+        record_demonstrations(
+            tmp_path / str(jobs),
+            2,
+            5,
+            width_px=64,
+            height_px=48,
+            jobs=jobs,
+            on_episode=lambda: kept.append(1),
+        )
+    alone, shared = Dataset(tmp_path / "1"), Dataset(tmp_path / "2")
+    assert len(kept) >= 4
+    assert alone.info == shared.info
+    assert len(alone.episodes) == 2
+    for number in range(2):
+        columns = alone.load(number)
+        for name, column in columns.items():
+            np.testing.assert_array_equal(column, shared.load(number)[name])
+        for camera in ("wrist", "overhead"):
+            np.testing.assert_array_equal(alone.frames(number, camera), shared.frames(number, camera))
+        assert set(np.unique(columns["loss_mask"])) <= {0.0, 1.0}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_impossible_requests(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        record_demonstrations(tmp_path / "d", 0, 1)
+    with pytest.raises(DatasetError, match="even"):
+        record_demonstrations(tmp_path / "d", 1, 1, width_px=63, height_px=48)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("x")
+    with pytest.raises(DatasetError, match="not empty"):
+        record_demonstrations(tmp_path / "full", 1, 1, width_px=64, height_px=48)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["--image-size", "big"], "WIDTHxHEIGHT"), (["--robot", "arm.yaml"], "--robot twin")],
+)
+def test_record_options_are_checked(tmp_path: Path, options: list[str], says: str) -> None:
+    result = CliRunner().invoke(app, ["record", "--out", str(tmp_path / "d"), *options])
+    assert result.exit_code != 0
+    assert says in result.stderr

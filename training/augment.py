@@ -1,0 +1,106 @@
+"""Noise on the inputs of a training batch; labels stay clean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robot.seams import ByteArray
+from training.config import AugmentConfig
+from training.data import Batch, IntArray
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch on the device."""
+
+    images: dict[str, Tensor]
+    """(B, H, W, 3), uint8 or, where brightness or contrast changed, float32 0..255."""
+    state: Tensor
+    pickup_xy_m: Tensor
+    pickup_present: Tensor | None
+    actions: Tensor
+    valid: Tensor
+
+
+def camera_delays(config: AugmentConfig, batch: int, cameras: int, rng: np.random.Generator) -> IntArray:
+    """(batch, cameras) frames by which each picture is older than the state, uniform."""
+    return rng.integers(0, config.max_camera_delay_frames + 1, (batch, cameras))
+
+
+def to_device(batch: Batch, device: torch.device) -> Inputs:
+    """A batch as it is."""
+
+    def put(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    return Inputs(
+        {camera: put(images) for camera, images in batch.images.items()},
+        put(batch.state),
+        put(batch.pickup_xy_m),
+        None,
+        put(batch.actions),
+        put(batch.valid),
+    )
+
+
+def augmented(batch: Batch, config: AugmentConfig, rng: np.random.Generator, device: torch.device) -> Inputs:
+    """A batch with noise; all random numbers come from ``rng``, so a step can be repeated."""
+    size = len(batch.state)
+    noisy = rng.random(size) < config.pickup_noisy_share
+    pickup_noise = rng.normal(0.0, config.pickup_noise_m, (size, 2)) * noisy[:, None]
+    state_noise = rng.normal(0.0, config.state_noise, batch.state.shape)
+    present = rng.random(size) >= config.pickup_dropout
+    reach = config.shift_px
+    if reach:
+        shifts = {camera: rng.integers(-reach, reach + 1, (2, size)) for camera in batch.images}
+        images = {camera: shifted(pictures, *shifts[camera]) for camera, pictures in batch.images.items()}
+        batch = replace(batch, images=images)
+    clean = to_device(batch, device)
+    return Inputs(
+        {camera: _toned(images, config, rng) for camera, images in clean.images.items()},
+        clean.state + torch.from_numpy(state_noise.astype(np.float32)).to(device),
+        clean.pickup_xy_m + torch.from_numpy(pickup_noise.astype(np.float32)).to(device),
+        torch.from_numpy(present).to(device),
+        clean.actions,
+        clean.valid,
+    )
+
+
+def _toned(images: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
+    """Contrast and brightness, each drawn once per picture."""
+    if not config.brightness and not config.contrast:
+        return images
+    batch = len(images)
+    contrast = 1.0 + rng.uniform(-config.contrast, config.contrast, (batch, 1, 1, 1))
+    brightness = 255.0 * rng.uniform(-config.brightness, config.brightness, (batch, 1, 1, 1))
+    offset = 127.5 * (1.0 - contrast) + brightness
+    scale = torch.from_numpy(contrast.astype(np.float32)).to(images.device)
+    bias = torch.from_numpy(offset.astype(np.float32)).to(images.device)
+    return torch.addcmul(bias, images.float(), scale).clamp_(0.0, 255.0)
+
+
+def shifted(images: ByteArray, rows: IntArray, columns: IntArray) -> ByteArray:
+    """Move each picture down and to the right by whole pixels, repeating the edges.
+
+    Args:
+        images: (B, H, W, C).
+        rows: (B,) pixels down, negative for up, smaller than H.
+        columns: (B,) pixels to the right.
+
+    Returns:
+        A new array of the same shape.
+    """
+    height, width = images.shape[1:3]
+    result = np.empty_like(images)
+    for target, source, dy, dx in zip(result, images, rows.tolist(), columns.tolist(), strict=True):
+        top, bottom, left, right = max(dy, 0), height + min(dy, 0), max(dx, 0), width + min(dx, 0)
+        target[top:bottom, left:right] = source[top - dy : bottom - dy, left - dx : right - dx]
+        target[top:bottom, :left] = target[top:bottom, left : left + 1]
+        target[top:bottom, right:] = target[top:bottom, right - 1 : right]
+        target[:top] = target[top]
+        target[bottom:] = target[bottom - 1]
+    return result

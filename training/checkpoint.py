@@ -1,0 +1,135 @@
+"""Checkpoints: a folder of safetensors and JSON that is either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from robot.errors import ConfigError
+from training.config import TrainConfig
+from training.policies.act import Act, ActConfig, Stats
+
+PREFIX = "step_"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint says about itself; tensors are loaded when asked for."""
+
+    folder: Path
+    step: int
+    """Steps that were done."""
+    policy: ActConfig
+    train: TrainConfig
+    stats: Stats
+    fps: float
+    """Steps of a chunk per second: the datasets' frame rate."""
+    metrics: dict[str, float]
+
+    def weights(self, *, averaged: bool = True) -> dict[str, Tensor]:
+        """State dict of the policy: the running mean of the weights where there is one, or the last."""
+        mean = self.folder / "ema.safetensors"
+        path = mean if averaged and mean.is_file() else self.folder / "model.safetensors"
+        return dict(load_file(path))
+
+    def optimiser(self) -> dict[str, Tensor]:
+        """Moments of the optimiser by ``<parameter number>.<name>``."""
+        return dict(load_file(self.folder / "optimiser.safetensors"))
+
+    def build(self, *, averaged: bool = True) -> Act:
+        """The policy with its weights, in evaluation mode."""
+        policy = Act(self.policy.model_copy(update={"pretrained": False}), self.stats)
+        policy.load_state_dict(self.weights(averaged=averaged))
+        policy.eval()
+        return policy
+
+
+def stats_to_json(stats: Stats) -> dict[str, list[float]]:
+    """Statistics as JSON lists."""
+    return {name: [float(v) for v in values] for name, values in vars(stats).items()}
+
+
+def stats_from_json(content: dict[str, Any]) -> Stats:
+    """Inverse of ``stats_to_json``."""
+    return Stats(**{name: np.array(values, np.float32) for name, values in content.items()})
+
+
+def save_checkpoint(
+    root: Path,
+    *,
+    step: int,
+    policy: Act,
+    train: TrainConfig,
+    stats: Stats,
+    fps: float,
+    optimiser: dict[str, Tensor],
+    averaged: dict[str, Tensor] | None,
+    metrics: dict[str, float],
+) -> Path:
+    """Write ``root/step_NNNNNNNN``; it appears under its name only when complete."""
+    root.mkdir(parents=True, exist_ok=True)
+    final = root / f"{PREFIX}{step:08d}"
+    partial = root / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    save_file(
+        {k: v.detach().cpu().contiguous() for k, v in policy.state_dict().items()},
+        partial / "model.safetensors",
+    )
+    if averaged is not None:
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in averaged.items()}, partial / "ema.safetensors"
+        )
+    save_file(
+        {k: v.detach().cpu().contiguous() for k, v in optimiser.items()}, partial / "optimiser.safetensors"
+    )
+    config = {
+        "step": step,
+        "fps": fps,
+        "policy": policy.config.model_dump(mode="json"),
+        "train": train.model_dump(mode="json"),
+        "metrics": metrics,
+    }
+    (partial / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False), encoding="utf-8")
+    (partial / "stats.json").write_text(json.dumps(stats_to_json(stats), indent=2), encoding="utf-8")
+    shutil.rmtree(final, ignore_errors=True)
+    partial.replace(final)
+    return final
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint's folder, or the newest one of a training run's output folder.
+
+    Raises:
+        ConfigError: there is none, or it is from something else.
+    """
+    folder = path if (path / "config.json").is_file() else newest_checkpoint(path)
+    if folder is None:
+        raise ConfigError(f"no checkpoint in {path}: give a folder step_... or the output_dir of a run")
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
+        return Checkpoint(
+            folder,
+            int(content["step"]),
+            ActConfig.model_validate(content["policy"]),
+            TrainConfig.model_validate(content["train"]),
+            stats_from_json(stats),
+            float(content["fps"]),
+            content["metrics"],
+        )
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
+        raise ConfigError(f"{folder} is no checkpoint of this version: {error}") from error
+
+
+def newest_checkpoint(output_dir: Path) -> Path | None:
+    """The checkpoint with the most steps in a run's output folder."""
+    return max((output_dir / "checkpoints").glob(f"{PREFIX}*"), default=None)

@@ -1,0 +1,1 @@
+"""Scripted demonstrators on the twin. No torch."""

@@ -1,0 +1,246 @@
+"""The scripted demonstrator: picks the cube up and puts it into the bowl.
+
+It plans from wherever the arm is, so the same code starts an episode, takes over from a policy that is
+going wrong, and tries again after a miss. It knows the truth of the world (cube, bowl, gravity); what it
+teaches is only what the images, the joints and the coordinates can say.
+
+Commands hold the sag back: a position servo under load stands at ``goal - torque / stiffness``, so the
+command is ``q + g(q) / kp``, the feed-forward that makes a soft servo arrive.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from robot.errors import UnreachableError
+from robot.joints import GRIPPER
+from robot.kinematics import GRASP_HEIGHT_M, PAN_AXIS_X_M, Kinematics, rad_to_user, user_to_rad
+from robot.seams import FloatArray
+from robot.trajectory import Trajectory
+from robot.twin.world import World
+
+OPEN_PCT = 45.0
+"""Jaws some 70 mm apart: room for a 28 mm cube at any of the four grasps a square offers."""
+CLOSED_PCT = 13.0
+"""Goal of the closed gripper: about 6 deg inside a 28 mm cube, a firm grip below the overload torque."""
+CLOSING_PCT = 38.0
+"""A goal below this says that the jaws are being closed."""
+HOVER_M = 0.075
+CARRY_M = 0.085
+BOWL_M = 0.105
+RETREAT_M = 0.150
+CLEAR_M = 0.055
+"""Below this height the gripper first rises before it travels."""
+CRUISE_DPS = 75.0
+"""Mean speed of the fastest joint between waypoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a plan: a curve in user units and what it is for."""
+
+    name: str
+    curve: Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Segments one after the other."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def duration_s(self) -> float:
+        """Length of all segments."""
+        return sum(segment.curve.duration_s for segment in self.segments)
+
+    def at(self, time_s: float) -> tuple[FloatArray, str]:
+        """Command in user units, shape (6,), and the name of the segment."""
+        for segment in self.segments:
+            if time_s <= segment.curve.duration_s:
+                return segment.curve.at(time_s), segment.name
+            time_s -= segment.curve.duration_s
+        last = self.segments[-1]
+        return last.curve.at(last.curve.duration_s), last.name
+
+
+class PickPlaceExpert:
+    """Plans for one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.kinematics = Kinematics()
+        parameters = world.config.follower
+        volts = np.full(6, parameters.supply_v)
+        self._stiffness = parameters.stiffness_nm_per_rad(volts, np.full(6, 16.0))
+
+    # -- commands ------------------------------------------------------------------------------------
+
+    def command(self, rad: FloatArray, gripper_pct: float) -> FloatArray:
+        """User-unit command that makes the arm stand at ``rad`` in spite of gravity."""
+        pose = rad.copy()
+        torque = self.kinematics.gravity_torque_nm(pose)
+        torque[GRIPPER] = 0.0
+        user = rad_to_user(pose + torque / self._stiffness)
+        user[GRIPPER] = gripper_pct
+        return user
+
+    def _jaw_yaw(self, x_m: float, y_m: float, yaw_rad: float) -> float:
+        """Turn of the jaws that meets two faces of the cube with the least wrist roll."""
+        azimuth = math.atan2(y_m, x_m - PAN_AXIS_X_M)
+        quarter = math.pi / 2
+        return (yaw_rad - azimuth + quarter / 2) % quarter - quarter / 2
+
+    def _over(
+        self, x_m: float, y_m: float, z_m: float, pitch: float, yaw: float | None, seed: FloatArray
+    ) -> FloatArray:
+        """Joint angles over a point; the pitch is relaxed until the point can be reached."""
+        for pitch_deg in (pitch, pitch - 10.0, pitch - 20.0, pitch - 30.0):
+            try:
+                return self.kinematics.solve(
+                    np.array([x_m, y_m, z_m]), pitch_deg=pitch_deg, jaw_yaw_rad=yaw, seed_rad=seed
+                )
+            except UnreachableError:
+                continue
+        return self.kinematics.solve(
+            np.array([x_m, y_m, z_m]), pitch_deg=None, jaw_yaw_rad=None, seed_rad=seed
+        )
+
+    # -- plans ---------------------------------------------------------------------------------------
+
+    def plan(self, start: FloatArray, aim_xy_m: FloatArray | None = None, speed: float = 1.0) -> Plan:
+        """What to do from here.
+
+        Args:
+            start: the last command, user units, shape (6,).
+            aim_xy_m: where to grasp instead of where the cube is (a deliberate miss).
+            speed: factor on the cruising speed.
+
+        Raises:
+            UnreachableError: the cube lies where no grasp reaches.
+        """
+        if self.world.cube_in_bowl:
+            return Plan((self._retreat(start, speed),))
+        if aim_xy_m is None and self.holding():
+            return Plan(self._place(start, speed))
+        segments = self._pick(start, aim_xy_m, speed)
+        if aim_xy_m is not None:
+            return Plan(segments)
+        return Plan((*segments, *self._place(segments[-1].curve.at(1e9), speed)))
+
+    def holding(self) -> bool:
+        """Whether the cube hangs in the gripper."""
+        here = rad_to_user(self.world.data.qpos[:6])
+        return self._at_cube(here) < 0.022 and self.world.cube_xyz_m[2] > 0.022 and here[GRIPPER] < 30.0
+
+    def _at_cube(self, here: FloatArray) -> float:
+        """Distance of the grasp point from the middle of the cube, metres."""
+        return float(np.linalg.norm(self.kinematics.tool_position_m(here) - self.world.cube_xyz_m))
+
+    def _pick(self, start: FloatArray, aim_xy_m: FloatArray | None, speed: float) -> tuple[Segment, ...]:
+        here = rad_to_user(self.world.data.qpos[:6])
+        if aim_xy_m is None and start[GRIPPER] < CLOSING_PCT and self._at_cube(here) < 0.015:
+            return (self._close(start),)
+        cube = self.world.cube_xyz_m
+        x, y = (cube[:2] if aim_xy_m is None else aim_xy_m).tolist()
+        jaw = self._jaw_yaw(x, y, self.world.cube_yaw_rad)
+        grasp, pitch = self.kinematics.grasp(x, y, jaw)
+        hover = self._over(x, y, GRASP_HEIGHT_M + HOVER_M, pitch, jaw, grasp)
+        over, down = self.command(hover, OPEN_PCT), self.command(grasp, OPEN_PCT)
+        way = self._way_down(start, here, np.array([x, y]), over, down)
+        approach = _curve([start, *way], speed, least_s=0.45)
+        # Wait for the servos, which lag about a tenth of a second, before the jaws close.
+        settle = Trajectory.through(np.stack([down, down]), np.array([0.16]))
+        return (Segment("approach", approach), Segment("settle", settle), self._close(down))
+
+    def _close(self, pose: FloatArray) -> Segment:
+        closed = pose.copy()
+        closed[GRIPPER] = CLOSED_PCT
+        return Segment("close", Trajectory.through(np.stack([pose, closed, closed]), np.array([0.35, 0.10])))
+
+    def _way_down(
+        self, start: FloatArray, here: FloatArray, aim_m: FloatArray, over: FloatArray, down: FloatArray
+    ) -> list[FloatArray]:
+        """Waypoints to the grasp: straight on from where the open jaws are over it already.
+
+        An expert that always rose to its hover first would teach a policy that is about to grasp to rise,
+        and it would do so for ever.
+        """
+        tool = self.kinematics.tool_position_m(here)
+        aside_m = float(np.hypot(*(tool[:2] - aim_m)))
+        turned_deg = abs(here[4] - down[4])
+        lined_up = start[GRIPPER] > CLOSING_PCT and turned_deg < 20.0 and tool[2] < GRASP_HEIGHT_M + HOVER_M
+        if lined_up and aside_m < (0.012 if tool[2] < CLEAR_M else 0.025):
+            return [down]
+        if lined_up and aside_m < 0.05 and tool[2] >= CLEAR_M:
+            share = float(np.clip((tool[2] - GRASP_HEIGHT_M) / HOVER_M, 0.0, 1.0)) * 0.8
+            return [down + (over - down) * share, down]
+        return [*self._rise(start), over, down]
+
+    def _rise(self, start: FloatArray) -> list[FloatArray]:
+        """A waypoint straight up if the gripper is too low to travel."""
+        rad = user_to_rad(start)
+        rad[:5] -= (self.kinematics.gravity_torque_nm(rad) / self._stiffness)[:5]
+        tool = self.kinematics.tool_position_m(rad_to_user(rad))
+        if tool[2] >= CLEAR_M or math.hypot(tool[0], tool[1]) < 0.10:
+            return []
+        try:
+            up = self.kinematics.solve(
+                np.array([tool[0], tool[1], CLEAR_M + 0.01]), pitch_deg=None, jaw_yaw_rad=None, seed_rad=rad
+            )
+        except UnreachableError:
+            return []
+        return [self.command(up, max(start[GRIPPER], OPEN_PCT))]
+
+    def _place(self, start: FloatArray, speed: float) -> tuple[Segment, ...]:
+        rad = user_to_rad(start)
+        tool = self.kinematics.tool_position_m(start)
+        bowl = self.world.bowl_xy_m
+        pitch = self.kinematics._pitch_deg(rad)
+        points = [start]
+        if tool[2] < GRASP_HEIGHT_M + CARRY_M - 0.02:
+            lift = self._over(tool[0], tool[1], GRASP_HEIGHT_M + CARRY_M, min(pitch, 88.0), None, rad)
+            lift[4] = rad[4]
+            points.append(self.command(lift, CLOSED_PCT))
+        over = self._over(
+            bowl[0], bowl[1], BOWL_M, 80.0, None, np.array([math.radians(61), -0.3, 0.6, 1.2, 0.0, 0.0])
+        )
+        over[4] = rad[4]
+        points.append(self.command(over, CLOSED_PCT))
+        carry = _curve(points, speed, least_s=0.4)
+        end = points[-1]
+        opened = end.copy()
+        opened[GRIPPER] = OPEN_PCT
+        settle = Trajectory.through(np.stack([end, end]), np.array([0.12]))
+        release = Trajectory.through(np.stack([end, opened, opened]), np.array([0.25, 0.20]))
+        return (
+            Segment("carry", carry),
+            Segment("settle", settle),
+            Segment("release", release),
+            self._retreat(opened, speed),
+        )
+
+    def _retreat(self, start: FloatArray, speed: float) -> Segment:
+        bowl = self.world.bowl_xy_m
+        away = self._over(
+            bowl[0] - 0.02,
+            bowl[1] + 0.02,
+            RETREAT_M,
+            70.0,
+            None,
+            np.array([math.radians(61), -0.5, 0.4, 1.0, 0.0, 0.0]),
+        )
+        away[4] = user_to_rad(start)[4]
+        end = self.command(away, OPEN_PCT)
+        return Segment("retreat", _curve([start, end], speed, least_s=0.45))
+
+
+def _curve(points: list[FloatArray], speed: float, least_s: float) -> Trajectory:
+    """Curve through user-unit waypoints at cruising speed; the first and last leg ease in and out."""
+    stack = np.stack(points)
+    spans = np.abs(np.diff(stack, axis=0)).max(axis=1)
+    durations = np.maximum(spans / (CRUISE_DPS * speed), least_s / speed)
+    return Trajectory.through(stack, durations)

@@ -1,0 +1,1 @@
+"""Networks that turn an observation into a chunk of actions."""
