@@ -17,8 +17,16 @@ def min_jerk(phase: FloatArray | float) -> FloatArray:
 
 
 @dataclass(frozen=True, slots=True)
+class Motion:
+    """Where a command is and how it moves: (d,) in any unit, and in this unit per second."""
+
+    position: FloatArray
+    velocity: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
 class Trajectory:
-    """Cubic Hermite curve through waypoints: at rest at both ends, passing those between without a stop.
+    """Cubic Hermite curve through waypoints: at rest at its end, passing those between without a stop.
 
     Attributes:
         times_s: shape (n,), from 0, increasing.
@@ -31,11 +39,15 @@ class Trajectory:
     slopes: FloatArray
 
     @classmethod
-    def through(cls, points: FloatArray, durations_s: FloatArray) -> Trajectory:
+    def through(
+        cls, points: FloatArray, durations_s: FloatArray, start_velocity: FloatArray | None = None
+    ) -> Trajectory:
         """Curve through ``points`` (n, d) taking ``durations_s`` (n - 1,) between them.
 
-        Inner velocities are the harmonic means of the neighbouring slopes where these agree in sign, else
-        zero (Fritsch and Butland 1984), so that no joint overshoots a waypoint.
+        It begins at rest, or with ``start_velocity`` (d,) per second where this leads towards the second
+        point, and not so fast that it would overshoot (three times the mean of the leg: Fritsch and Carlson
+        1980). Inner velocities are the harmonic means of the neighbouring slopes where these agree in sign,
+        else zero (Fritsch and Butland 1984), so that no joint overshoots a waypoint.
         """
         times = np.concatenate([[0.0], np.cumsum(durations_s)])
         secants = np.diff(points, axis=0) / np.asarray(durations_s)[:, None]
@@ -44,6 +56,11 @@ class Trajectory:
         same = before * after > 0
         total = np.where(same, before + after, 1.0)
         slopes[1:-1] = np.where(same, 2.0 * before * after / total, 0.0)
+        if start_velocity is not None:
+            first = secants[0]
+            towards = start_velocity * first > 0
+            most = np.minimum(np.abs(start_velocity), 3.0 * np.abs(first))
+            slopes[0] = np.where(towards, np.copysign(most, first), 0.0)
         return cls(times, points.copy(), slopes)
 
     @property
@@ -57,7 +74,7 @@ class Trajectory:
         i = int(np.clip(np.searchsorted(self.times_s, t, side="right") - 1, 0, len(self.times_s) - 2))
         span = float(self.times_s[i + 1] - self.times_s[i])
         s = (t - float(self.times_s[i])) / span
-        if i in (0, len(self.times_s) - 2) and len(self.times_s) == 2:
+        if len(self.times_s) == 2 and not self.slopes[0].any():
             eased = float(min_jerk(s))
             straight: FloatArray = self.points[i] + (self.points[i + 1] - self.points[i]) * eased
             return straight

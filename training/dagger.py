@@ -7,17 +7,14 @@ had its time and the cube is not in the bowl (Ross et al. 2011, with the taking-
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 
 from inference.bundle import Bundle
 from inference.ensembler import ExecutionConfig, make_executor
-from robot.seams import ArmState, FloatArray
+from robot.seams import ArmState, Float32Array, FloatArray
 from robot.twin.render import CAMERAS
-from robot.twin.tasks import CubePlace, PickPlace
-from training.demonstrations import FPS, Demonstrator, FrameRecord, create_dataset, episode_rng, write_episode
+from training.demonstrations import Demonstrator
+from training.episodes import FPS, Episode, Frame, episode_rng
 from training.rollout import InlinePolicySource, drive
 from training.stage import Stage
 
@@ -27,80 +24,58 @@ COORDINATE_NOISE_M = 0.008
 """Standard deviation of the coordinates' error in half of the episodes, so that misses occur to be mended."""
 
 
-def correct(
-    bundle: Bundle,
-    root: Path,
-    episodes: range,
-    seed: int,
-    *,
-    execution: ExecutionConfig,
-    width_px: int = 256,
-    height_px: int = 192,
-    on_episode: Callable[[int], None] | None = None,
-) -> int:
-    """Record corrected episodes into a new dataset; returns how many were kept.
+class Corrector:
+    """Makes corrected episodes on one stage.
 
     Args:
+        stage: the lockstep twin.
         bundle: the policy that drives first.
-        root: folder of the dataset.
-        episodes: numbers of the episodes.
+        execution: how its chunks are executed.
         seed: seed of the set; use another than the demonstrations'.
-        execution: how chunks are executed.
-        width_px: picture width.
-        height_px: picture height.
-        on_episode: called with the number of each finished episode.
     """
-    stage = Stage(width_px, height_px)
-    task = PickPlace()
-    demonstrator = Demonstrator(stage)
-    source = {"source": "corrections", "seed": seed, "task": task.name, "policy": bundle.manifest.name}
-    writer = create_dataset(root, stage, source)
-    kept = 0
-    try:
-        for episode in episodes:
-            frames, place = _episode(bundle, demonstrator, task, episode_rng(seed, episode), execution)
-            if frames is not None:
-                write_episode(writer, frames, place)
-                kept += 1
-            if on_episode is not None:
-                on_episode(episode)
-    finally:
-        writer.close()
-        stage.close()
-    return kept
 
+    def __init__(self, stage: Stage, bundle: Bundle, execution: ExecutionConfig, *, seed: int) -> None:
+        self.stage, self.bundle, self.execution, self.seed = stage, bundle, execution, seed
+        self._demonstrator = Demonstrator(stage)
 
-def _episode(
-    bundle: Bundle,
-    demonstrator: Demonstrator,
-    task: PickPlace,
-    rng: np.random.Generator,
-    execution: ExecutionConfig,
-) -> tuple[list[FrameRecord] | None, CubePlace]:
-    stage = demonstrator.stage
-    place = task.sample(rng)
-    stage.camera_delay_s = float(rng.uniform(*demonstrator.options.camera_delay_s))
-    stage.reset(place, demonstrator.draw_start(rng))
-    error_m = rng.normal(0.0, COORDINATE_NOISE_M, 2) * (rng.random() < 0.5)
-    pickup = np.array([place.x_m, place.y_m]) + error_m
-    until_s = float(rng.uniform(0.5, 5.0)) if rng.random() < 0.5 else PATIENCE_S
-    frames: list[FrameRecord] = []
-    every = stage.robot.control_hz // FPS
+    def episode(self, number: int) -> Episode | None:
+        """See EpisodeMaker; ``None`` where there was nothing to mend, or the expert could not."""
+        stage, demonstrator = self.stage, self._demonstrator
+        rng = episode_rng(self.seed, number)
+        place = demonstrator.task.sample(rng)
+        stage.camera_delay_s = float(rng.uniform(*demonstrator.options.camera_delay_s))
+        stage.reset(place, demonstrator.draw_start(rng))
+        error_m = rng.normal(0.0, COORDINATE_NOISE_M, 2) * (rng.random() < 0.5)
+        pickup = np.array([place.x_m, place.y_m]) + error_m
+        until_s = float(rng.uniform(0.5, 5.0)) if rng.random() < 0.5 else PATIENCE_S
+        frames: list[Frame] = []
+        every = stage.robot.control_hz // FPS
 
-    def record(tick: int, state: ArmState, sent: FloatArray) -> None:
-        if tick % every == 1 % every:
-            frames.append(FrameRecord(state.position, sent, stage.images(CAMERAS), 0.0, 0))
+        def record(tick: int, state: ArmState, sent: FloatArray) -> None:
+            if tick % every == 1 % every:
+                frames.append(Frame(state.position, sent, stage.images(CAMERAS), 0.0, 0))
 
-    camera = bundle.manifest.cameras[0]
-    source = InlinePolicySource(
-        stage,
-        bundle.policy,
-        make_executor(execution, stage.robot.control_hz, bundle.manifest.fps),
-        pickup.astype(np.float32),
-        fps=bundle.manifest.fps,
-        camera_px=(camera.height_px, camera.width_px),
-    )
-    command = drive(stage, source, limit_s=until_s, stop=lambda: stage.world.cube_in_bowl, on_tick=record)
-    if stage.world.cube_in_bowl:
-        return None, place
-    return demonstrator.finish(command, rng, float(rng.uniform(0.9, 1.1)), frames, intervention=1), place
+        motion = drive(
+            stage,
+            self._source(pickup.astype(np.float32)),
+            limit_s=until_s,
+            stop=lambda: stage.world.cube_in_bowl,
+            on_tick=record,
+        )
+        if stage.world.cube_in_bowl:
+            return None
+        speed = float(rng.uniform(0.9, 1.1))
+        mended = demonstrator.finish(motion, rng, speed, frames, intervention=1)
+        return None if mended is None else Episode(mended, place)
+
+    def _source(self, pickup_xy_m: Float32Array) -> InlinePolicySource:
+        manifest = self.bundle.manifest
+        camera = manifest.cameras[0]
+        return InlinePolicySource(
+            self.stage,
+            self.bundle.policy,
+            make_executor(self.execution, self.stage.robot.control_hz, manifest.fps),
+            pickup_xy_m,
+            fps=manifest.fps,
+            camera_px=(camera.height_px, camera.width_px),
+        )

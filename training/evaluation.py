@@ -19,7 +19,8 @@ import numpy as np
 from inference.bundle import Bundle, load_bundle
 from inference.ensembler import ExecutionConfig, make_executor
 from robot.twin.tasks import TASKS
-from training.demonstrations import DemonstrationOptions, Demonstrator, episode_rng
+from training.demonstrations import DemonstrationOptions, Demonstrator
+from training.episodes import episode_rng
 from training.rollout import InlinePolicySource, drive
 from training.stage import Stage
 

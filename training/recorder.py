@@ -1,4 +1,4 @@
-"""Demonstrations into a dataset, by one process or by several; the result is the same."""
+"""Simulated episodes into a dataset, by one process or by several; the result is the same."""
 
 from __future__ import annotations
 
@@ -12,43 +12,39 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from robot.errors import ConfigError, DatasetError, So101Error
+from pydantic import TypeAdapter
+
+from inference.bundle import load_bundle
+from robot.errors import ConfigError, So101Error
 from robot.recording.merge import append_dataset
 from robot.recording.reader import Dataset
 from robot.recording.writer import DatasetWriter
 from robot.twin import child
 from robot.twin.tasks import PickPlace
-from training.demonstrations import Demonstrator, create_dataset, demonstrate, episode_rng, write_episode
+from training.dagger import Corrector
+from training.demonstrations import Demonstrator
+from training.episodes import DemonstrationOrder, EpisodeMaker, Order, create_dataset, write_episode
 from training.stage import Stage
 
 MAX_FAILURES = 25
-"""So many attempts in a row that are not kept mean that something is wrong with the twin or the expert."""
+"""So many attempts in a row that are not kept mean that something is wrong."""
 
 OnEpisode = Callable[[], None]
-"""Called for each episode that is kept; with several processes, for each that is tried."""
+"""Called for each episode that is kept."""
 
 
-def record_demonstrations(
-    root: Path,
-    episodes: int,
-    seed: int,
-    *,
-    width_px: int = 256,
-    height_px: int = 192,
-    jobs: int = 1,
-    on_episode: OnEpisode | None = None,
+def record_episodes(
+    root: Path, order: Order, episodes: int, *, jobs: int = 1, on_episode: OnEpisode | None = None
 ) -> int:
-    """Record a number of successful episodes by the expert into a new dataset.
+    """Record a number of simulated episodes into a new dataset.
 
-    Attempt k of a seed is always the same; the dataset holds the first ``episodes`` attempts that succeed, in
-    this order, however many processes share the work.
+    Attempt k of an order is always the same; the dataset holds the first ``episodes`` attempts that are worth
+    keeping, in this order, however many processes share the work.
 
     Args:
         root: folder of the dataset, new or empty.
+        order: what to record.
         episodes: how many to keep.
-        seed: seed of the whole set.
-        width_px: picture width, even.
-        height_px: picture height, even.
         jobs: processes.
         on_episode: for showing progress.
 
@@ -56,45 +52,51 @@ def record_demonstrations(
         How many attempts it took.
 
     Raises:
-        DatasetError: the folder is in use, or a picture has an odd side.
-        So101Error: the expert fails again and again, or a process died.
+        DatasetError: the folder is in use.
+        BundleError: the policy that is to be corrected does not load.
+        So101Error: attempt after attempt is not worth keeping, or a process died.
     """
     if episodes < 1 or jobs < 1:
         raise ConfigError(f"episodes and jobs must be at least 1, not {episodes} and {jobs}")
-    stage = Stage(width_px, height_px)
+    stage = Stage(order.width_px, order.height_px)
     try:
-        provenance = {"source": "expert", "seed": seed, "task": PickPlace().name}
+        maker, provenance = open_order(order, stage)
         with create_dataset(root, stage, provenance) as writer:
             if jobs == 1:
-                return _alone(stage, writer, episodes, seed, on_episode)
-            return _shared(stage, writer, episodes, seed, jobs, on_episode)
+                return _alone(maker, writer, episodes, on_episode)
+            return _shared(order, writer, episodes, jobs, on_episode)
     finally:
         stage.close()
 
 
-def _alone(
-    stage: Stage, writer: DatasetWriter, episodes: int, seed: int, on_episode: OnEpisode | None
-) -> int:
-    demonstrator, task = Demonstrator(stage), PickPlace()
+def open_order(order: Order, stage: Stage) -> tuple[EpisodeMaker, dict[str, object]]:
+    """Who makes the episodes of an order, and what the dataset says of their origin."""
+    task = PickPlace().name
+    if isinstance(order, DemonstrationOrder):
+        return Demonstrator(stage, seed=order.seed), {"source": "expert", "seed": order.seed, "task": task}
+    bundle = load_bundle(order.policy, threads=1)
+    origin = {"source": "corrections", "seed": order.seed, "task": task, "policy": bundle.manifest.name}
+    return Corrector(stage, bundle, order.execution, seed=order.seed), origin
+
+
+def _alone(maker: EpisodeMaker, writer: DatasetWriter, episodes: int, on_episode: OnEpisode | None) -> int:
     number = failures = 0
     while writer.total_episodes < episodes:
-        rng = episode_rng(seed, number)
-        place = task.sample(rng)
-        frames = demonstrator.record(place, rng)
+        episode = maker.episode(number)
         number += 1
-        if frames is None:
+        if episode is None:
             failures += 1
             _check(failures)
             continue
         failures = 0
-        write_episode(writer, frames, place)
+        write_episode(writer, episode)
         if on_episode is not None:
             on_episode()
     return number
 
 
 def _shared(
-    stage: Stage, writer: DatasetWriter, episodes: int, seed: int, jobs: int, on_episode: OnEpisode | None
+    order: Order, writer: DatasetWriter, episodes: int, jobs: int, on_episode: OnEpisode | None
 ) -> int:
     """Rounds of attempts, as many as episodes are missing; each process takes a stretch of numbers."""
     parts = Path(tempfile.mkdtemp(prefix=f".{writer.root.name}-", dir=writer.root.parent))
@@ -103,7 +105,7 @@ def _shared(
         while (missing := episodes - writer.total_episodes) > 0:
             edges = [number + missing * k // jobs for k in range(jobs + 1)]
             stretches = [range(a, b) for a, b in itertools.pairwise(edges) if b > a]
-            for folder in _round(parts, stretches, seed, stage, on_episode):
+            for folder in _round(parts, stretches, order, on_episode):
                 append_dataset(writer, Dataset(folder))
             _check(0 if episodes - writer.total_episodes < missing else missing)
             number += missing
@@ -112,17 +114,15 @@ def _shared(
     return number
 
 
-def _round(
-    parts: Path, stretches: list[range], seed: int, stage: Stage, on_episode: OnEpisode | None
-) -> list[Path]:
+def _round(parts: Path, stretches: list[range], order: Order, on_episode: OnEpisode | None) -> list[Path]:
     """Let one process each try its stretch of episodes; their datasets, in the order of the numbers."""
     folders = [parts / f"{stretch.start}" for stretch in stretches]
-    size = ["--width", str(stage.width_px), "--height", str(stage.height_px), "--seed", str(seed)]
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for folder, stretch in zip(folders, stretches, strict=True):
             numbers = ["--first", str(stretch.start), "--stop", str(stretch.stop)]
-            processes.append(child.start_module(__name__, [str(folder), *numbers, *size]))
+            given = [str(folder), *numbers, "--order", order.model_dump_json()]
+            processes.append(child.start_module(__name__, given))
         lock = threading.Lock()
         readers = [threading.Thread(target=_listen, args=(p, on_episode, lock)) for p in processes]
         for reader in readers:
@@ -139,41 +139,47 @@ def _round(
 
 
 def _listen(process: subprocess.Popen[bytes], on_episode: OnEpisode | None, lock: threading.Lock) -> None:
-    """Pass on what a child says: one line for each episode that it has kept."""
+    """Pass on what a child says: a line for each attempt."""
     if process.stdout is None:
         return
-    for _ in process.stdout:
-        if on_episode is not None:
+    for line in process.stdout:
+        if on_episode is not None and line == b"kept\n":
             with lock:
                 on_episode()
 
 
 def _check(failures: int) -> None:
     if failures >= MAX_FAILURES:
-        raise So101Error(f"the expert failed {failures} times in a row: the twin or its task has changed")
+        raise So101Error(
+            f"{failures} attempts in a row gave no episode worth keeping: the twin or its task has "
+            "changed, or the policy that is corrected makes no mistakes"
+        )
 
 
 def main() -> int:
     """Entry of ``python -m training.recorder``, one job of several; people use ``so101 record``."""
-    parser = argparse.ArgumentParser(description="Record a stretch of demonstrations.")
+    parser = argparse.ArgumentParser(description="Record a stretch of an order.")
     parser.add_argument("root", type=Path)
-    for name in ("first", "stop", "seed", "width", "height"):
-        parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--first", type=int, required=True)
+    parser.add_argument("--stop", type=int, required=True)
+    parser.add_argument("--order", type=TypeAdapter(Order).validate_json, required=True)
     given = parser.parse_args()
     child.die_with_parent()
-
-    def tell(_number: int) -> None:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
-
+    stage = Stage(given.order.width_px, given.order.height_px)
     try:
-        numbers = range(given.first, given.stop)
-        demonstrate(
-            given.root, numbers, given.seed, width_px=given.width, height_px=given.height, on_episode=tell
-        )
-    except DatasetError as error:
+        maker, provenance = open_order(given.order, stage)
+        with create_dataset(given.root, stage, provenance) as writer:
+            for number in range(given.first, given.stop):
+                episode = maker.episode(number)
+                if episode is not None:
+                    write_episode(writer, episode)
+                sys.stdout.write("kept\n" if episode is not None else "dropped\n")
+                sys.stdout.flush()
+    except So101Error as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    finally:
+        stage.close()
     return 0
 
 

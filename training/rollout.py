@@ -12,6 +12,7 @@ from robot.controller import Controller
 from robot.errors import TwinError
 from robot.kinematics import Kinematics
 from robot.seams import ArmState, Float32Array, FloatArray, Observation, Policy, Source
+from robot.trajectory import Motion
 from training.stage import Stage, enlarge
 
 
@@ -69,7 +70,7 @@ def drive(
     limit_s: float,
     stop: Callable[[], bool],
     on_tick: Callable[[int, ArmState, FloatArray], None] | None = None,
-) -> FloatArray:
+) -> Motion:
     """Let a source drive through the controller until ``stop``, the time limit or a fault.
 
     Args:
@@ -80,7 +81,7 @@ def drive(
         on_tick: given the tick, what was read, and what is commanded after it.
 
     Returns:
-        The last command, user units.
+        How the command moved at the end.
     """
     kinematics = Kinematics()
     controller = Controller(
@@ -96,9 +97,12 @@ def drive(
     )
     if not answer["ok"]:
         raise TwinError(f"the rollout did not start: {answer['message']}")
+    before = controller.gate.position
     while controller.modes.mode == "running" and not stop():
+        before = controller.gate.position
         controller.tick()
         if on_tick is not None:
             on_tick(controller.tick_index, stage.arm.read(), controller.gate.position)
         stage.advance()
-    return np.array(controller.gate.position)
+    position = controller.gate.position
+    return Motion(position, (position - before) / stage.robot.dt_s)

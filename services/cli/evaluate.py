@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robot.errors import ConfigError
+from services.cli.progress import counting
 
 
 def evaluate(
@@ -71,10 +70,8 @@ def evaluate(
         if camera.width_px % width or (camera.height_px * width) % camera.width_px:
             raise ConfigError(f"--width must divide {camera.width_px}")
         options = replace(options, camera_px=(width, camera.height_px * width // camera.width_px))
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar, wins = progress.add_task("trials", total=episodes), [0, 0]
+    wins = [0, 0]
+    with counting("trials", episodes) as (progress, bar):
 
         def advance(done: list[Trial]) -> None:
             wins[0] += sum(trial.success for trial in done)

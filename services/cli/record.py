@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from pydantic import ValidationError
 
 from robot.errors import ConfigError
+from services.cli.progress import counting
 
 
 def record(
@@ -30,20 +30,15 @@ def record(
     size = re.fullmatch(r"(\d+)x(\d+)", image_size)
     if size is None:
         raise ConfigError(f"--image-size is WIDTHxHEIGHT, for instance 256x192, not {image_size!r}")
-    from training.recorder import record_demonstrations
+    from training.episodes import DemonstrationOrder
+    from training.recorder import record_episodes
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("episodes", total=episodes)
-        tried = record_demonstrations(
-            out,
-            episodes,
-            seed,
-            width_px=int(size[1]),
-            height_px=int(size[2]),
-            jobs=jobs,
-            on_episode=lambda: progress.advance(bar),
-        )
+    try:
+        order = DemonstrationOrder(seed=seed, width_px=int(size[1]), height_px=int(size[2]))
+    except ValidationError as error:
+        raise ConfigError(f"--image-size {image_size}: sides are even and at least 16 pixels") from error
+    with counting("episodes", episodes) as (progress, bar):
+        tried = record_episodes(out, order, episodes, jobs=jobs, on_episode=lambda: progress.advance(bar))
     if as_json:
         typer.echo(json.dumps({"out": str(out), "episodes": episodes, "attempts": tried}))
     else:

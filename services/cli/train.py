@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robot.errors import ConfigError, So101Error
+from services.cli.progress import counting
 
 if TYPE_CHECKING:
     from training.loop import Log, TrainResult
@@ -79,9 +79,7 @@ def _run(
     }
     given = {name: value for name, value in changes.items() if value is not None}
     config = TrainConfig.model_validate({**load_train_config(path).model_dump(), **given})
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("training", total=config.steps)
+    with counting("training", config.steps, console) as (progress, bar):
 
         def report(entry: Log) -> None:
             if as_json:

@@ -158,6 +158,11 @@ class ScriptedController(Thread):
                 self.mailbox.reply(sender, to_json(self.answer(command)))
         self.publish(now)
 
+    def now(self, mode: str) -> None:
+        """Be in a mode, and forget what was to come next."""
+        self._then = ""
+        self.status["mode"] = mode
+
     def later(self, mode: str, then: str, seconds: float = 0.1) -> None:
         self.status["mode"], self._then, self._until = mode, then, time.monotonic() + seconds
 

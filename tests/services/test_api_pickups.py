@@ -281,7 +281,7 @@ def test_a_restarted_api_knows_the_interrupted_pickup_and_holds_the_arm(service:
     service.end_serving()
     # A killed process would not have written how it ended, nor ended the run.
     journal.write_text(as_killed + '{"id": "cut o')
-    service.controller.status.update(mode="running")
+    service.controller.now("running")
     service.serve()
     pickup = service.http.get(location).json()
     assert (pickup["status"], pickup["reason"]) == ("failed", "interrupted")

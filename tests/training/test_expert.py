@@ -9,7 +9,8 @@ import pytest
 
 from robot.joints import GRIPPER
 from robot.twin.tasks import CubePlace, PickPlace
-from training.demonstrations import FPS, DemonstrationOptions, Demonstrator, Noise, episode_rng
+from training.demonstrations import DemonstrationOptions, Demonstrator, Noise
+from training.episodes import FPS, episode_rng
 from training.experts.pick_place import PickPlaceExpert
 from training.stage import Stage
 
@@ -71,6 +72,35 @@ def test_a_deliberate_miss_is_masked_and_mended(stage):
     assert masks[0] == 0.0
     assert masks[-1] == 1.0
     assert (np.diff(masks) >= 0).all()  # one switch, from the miss to the recovery
+    assert stage.world.cube_in_bowl
+
+
+def test_a_demonstration_goes_through_without_a_second_thought(stage, monkeypatch):
+    """A false alarm of a lost cube would teach the policy to stop while it carries."""
+    demonstrator = Demonstrator(stage, DemonstrationOptions(command_noise_deg=0.0, miss_probability=0.0))
+    plans = []
+    plan = demonstrator.expert.plan
+    monkeypatch.setattr(demonstrator.expert, "plan", lambda *a, **k: plans.append(1) or plan(*a, **k))
+    for number in range(12):
+        assert demonstrator.episode(number) is not None
+    assert len(plans) == 12
+
+
+def test_a_cube_that_falls_out_is_fetched_again(stage, monkeypatch):
+    demonstrator = Demonstrator(stage, DemonstrationOptions(command_noise_deg=0.0, miss_probability=0.0))
+    seconds = []
+    distance = demonstrator.expert.distance_to_cube_m
+
+    def snatch() -> float:
+        if not seconds and stage.world.cube_xyz_m[2] > 0.05:
+            seconds.append(stage.world.time_s)
+            stage.world.place_cube(0.22, 0.08, 0.0)
+        return distance()
+
+    monkeypatch.setattr(demonstrator.expert, "distance_to_cube_m", snatch)
+    frames = demonstrator.record(CubePlace(0.25, -0.05, 0.2), episode_rng(1, 1))
+    assert seconds
+    assert frames is not None
     assert stage.world.cube_in_bowl
 
 

@@ -4,29 +4,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from robot.errors import ConfigError, DatasetError
+from robot.errors import BundleError, ConfigError, DatasetError
 from robot.recording.reader import Dataset
 from services.cli import app
-from training.recorder import record_demonstrations
+from training.episodes import CorrectionOrder, DemonstrationOrder
+from training.recorder import record_episodes
+
+SMALL = DemonstrationOrder(seed=1, width_px=64, height_px=48)
 
 
 @pytest.mark.slow
 def test_the_same_episodes_whoever_shares_the_work(tmp_path: Path) -> None:
     kept = []
     for jobs in (1, 2):
-        record_demonstrations(
-            tmp_path / str(jobs),
-            2,
-            5,
-            width_px=64,
-            height_px=48,
-            jobs=jobs,
-            on_episode=lambda: kept.append(1),
-        )
+        order = DemonstrationOrder(seed=5, width_px=64, height_px=48)
+        record_episodes(tmp_path / str(jobs), order, 2, jobs=jobs, on_episode=lambda: kept.append(1))
     alone, shared = Dataset(tmp_path / "1"), Dataset(tmp_path / "2")
-    assert len(kept) >= 4
+    assert len(kept) == 4
     assert alone.info == shared.info
     assert len(alone.episodes) == 2
     for number in range(2):
@@ -41,18 +38,24 @@ def test_the_same_episodes_whoever_shares_the_work(tmp_path: Path) -> None:
 
 def test_impossible_requests(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
-        record_demonstrations(tmp_path / "d", 0, 1)
-    with pytest.raises(DatasetError, match="even"):
-        record_demonstrations(tmp_path / "d", 1, 1, width_px=63, height_px=48)
+        record_episodes(tmp_path / "d", SMALL, 0)
+    with pytest.raises(ValidationError, match="multiple of 2"):
+        DemonstrationOrder(seed=1, width_px=63, height_px=48)
+    with pytest.raises(BundleError, match="none"):
+        record_episodes(tmp_path / "d", CorrectionOrder(policy=tmp_path / "none", seed=1), 1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("x")
     with pytest.raises(DatasetError, match="not empty"):
-        record_demonstrations(tmp_path / "full", 1, 1, width_px=64, height_px=48)
+        record_episodes(tmp_path / "full", SMALL, 1)
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [(["--image-size", "big"], "WIDTHxHEIGHT"), (["--robot", "arm.yaml"], "--robot twin")],
+    [
+        (["--image-size", "big"], "WIDTHxHEIGHT"),
+        (["--image-size", "63x48"], "even"),
+        (["--robot", "arm.yaml"], "--robot twin"),
+    ],
 )
 def test_record_options_are_checked(tmp_path: Path, options: list[str], says: str) -> None:
     result = CliRunner().invoke(app, ["record", "--out", str(tmp_path / "d"), *options])

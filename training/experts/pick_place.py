@@ -111,22 +111,30 @@ class PickPlaceExpert:
 
     # -- plans ---------------------------------------------------------------------------------------
 
-    def plan(self, start: FloatArray, aim_xy_m: FloatArray | None = None, speed: float = 1.0) -> Plan:
+    def plan(
+        self,
+        start: FloatArray,
+        aim_xy_m: FloatArray | None = None,
+        speed: float = 1.0,
+        velocity: FloatArray | None = None,
+    ) -> Plan:
         """What to do from here.
 
         Args:
             start: the last command, user units, shape (6,).
             aim_xy_m: where to grasp instead of where the cube is (a deliberate miss).
             speed: factor on the cruising speed.
+            velocity: of the command, user units per second, shape (6,); ``None`` for an arm at rest. A plan
+                that always began at rest would teach a policy to stop wherever it is.
 
         Raises:
             UnreachableError: the cube lies where no grasp reaches.
         """
         if self.world.cube_in_bowl:
-            return Plan((self._retreat(start, speed),))
+            return Plan((self._retreat(start, speed, velocity),))
         if aim_xy_m is None and self.holding():
-            return Plan(self._place(start, speed))
-        segments = self._pick(start, aim_xy_m, speed)
+            return Plan(self._place(start, speed, velocity))
+        segments = self._pick(start, aim_xy_m, speed, velocity)
         if aim_xy_m is not None:
             return Plan(segments)
         return Plan((*segments, *self._place(segments[-1].curve.at(1e9), speed)))
@@ -136,11 +144,16 @@ class PickPlaceExpert:
         here = rad_to_user(self.world.data.qpos[:6])
         return self._at_cube(here) < 0.022 and self.world.cube_xyz_m[2] > 0.022 and here[GRIPPER] < 30.0
 
+    def distance_to_cube_m(self) -> float:
+        """From the grasp point to the middle of the cube."""
+        return self._at_cube(rad_to_user(self.world.data.qpos[:6]))
+
     def _at_cube(self, here: FloatArray) -> float:
-        """Distance of the grasp point from the middle of the cube, metres."""
         return float(np.linalg.norm(self.kinematics.tool_position_m(here) - self.world.cube_xyz_m))
 
-    def _pick(self, start: FloatArray, aim_xy_m: FloatArray | None, speed: float) -> tuple[Segment, ...]:
+    def _pick(
+        self, start: FloatArray, aim_xy_m: FloatArray | None, speed: float, velocity: FloatArray | None
+    ) -> tuple[Segment, ...]:
         here = rad_to_user(self.world.data.qpos[:6])
         if aim_xy_m is None and start[GRIPPER] < CLOSING_PCT and self._at_cube(here) < 0.015:
             return (self._close(start),)
@@ -151,7 +164,7 @@ class PickPlaceExpert:
         hover = self._over(x, y, GRASP_HEIGHT_M + HOVER_M, pitch, jaw, grasp)
         over, down = self.command(hover, OPEN_PCT), self.command(grasp, OPEN_PCT)
         way = self._way_down(start, here, np.array([x, y]), over, down)
-        approach = _curve([start, *way], speed, least_s=0.45)
+        approach = _curve([start, *way], speed, 0.45, velocity)
         # Wait for the servos, which lag about a tenth of a second, before the jaws close.
         settle = Trajectory.through(np.stack([down, down]), np.array([0.16]))
         return (Segment("approach", approach), Segment("settle", settle), self._close(down))
@@ -195,7 +208,9 @@ class PickPlaceExpert:
             return []
         return [self.command(up, max(start[GRIPPER], OPEN_PCT))]
 
-    def _place(self, start: FloatArray, speed: float) -> tuple[Segment, ...]:
+    def _place(
+        self, start: FloatArray, speed: float, velocity: FloatArray | None = None
+    ) -> tuple[Segment, ...]:
         rad = user_to_rad(start)
         tool = self.kinematics.tool_position_m(start)
         bowl = self.world.bowl_xy_m
@@ -210,7 +225,7 @@ class PickPlaceExpert:
         )
         over[4] = rad[4]
         points.append(self.command(over, CLOSED_PCT))
-        carry = _curve(points, speed, least_s=0.4)
+        carry = _curve(points, speed, 0.4, velocity)
         end = points[-1]
         opened = end.copy()
         opened[GRIPPER] = OPEN_PCT
@@ -223,7 +238,7 @@ class PickPlaceExpert:
             self._retreat(opened, speed),
         )
 
-    def _retreat(self, start: FloatArray, speed: float) -> Segment:
+    def _retreat(self, start: FloatArray, speed: float, velocity: FloatArray | None = None) -> Segment:
         bowl = self.world.bowl_xy_m
         away = self._over(
             bowl[0] - 0.02,
@@ -235,12 +250,12 @@ class PickPlaceExpert:
         )
         away[4] = user_to_rad(start)[4]
         end = self.command(away, OPEN_PCT)
-        return Segment("retreat", _curve([start, end], speed, least_s=0.45))
+        return Segment("retreat", _curve([start, end], speed, 0.45, velocity))
 
 
-def _curve(points: list[FloatArray], speed: float, least_s: float) -> Trajectory:
-    """Curve through user-unit waypoints at cruising speed; the first and last leg ease in and out."""
+def _curve(points: list[FloatArray], speed: float, least_s: float, velocity: FloatArray | None) -> Trajectory:
+    """Curve through user-unit waypoints at cruising speed; goes on from a velocity, eases out."""
     stack = np.stack(points)
     spans = np.abs(np.diff(stack, axis=0)).max(axis=1)
     durations = np.maximum(spans / (CRUISE_DPS * speed), least_s / speed)
-    return Trajectory.through(stack, durations)
+    return Trajectory.through(stack, durations, velocity)
