@@ -23,7 +23,7 @@ from robot.twin.tasks import PickPlace
 from services.bench.served import Served, served
 
 
-def bench_loop(hz: int | None, seconds: float, plot: Path | None) -> dict[str, Any]:
+def bench_loop(hz: int | None, seconds: float, execution: str | None, plot: Path | None) -> dict[str, Any]:
     """Run the service and pickups on the live twin; collect every tick's lateness over the WebSocket.
 
     Meanwhile a client asks for ``/v1/state`` 50 times a second, as a busy dashboard would.
@@ -31,7 +31,7 @@ def bench_loop(hz: int | None, seconds: float, plot: Path | None) -> dict[str, A
     Raises:
         TwinError: the service did not start, or no tick was seen.
     """
-    with _robot_file(hz) as robot, served(robot) as service:
+    with _robot_file(hz) as robot, served(robot, execution=execution) as service:
         service.start()
         stop = threading.Event()
         workers = [threading.Thread(target=work, args=(service, stop)) for work in (_pick, _ask)]

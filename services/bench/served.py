@@ -89,8 +89,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def served(robot: str = "twin", policy: Path | None = None, seed: int = 0) -> Iterator[Served]:
+def served(
+    robot: str = "twin", policy: Path | None = None, seed: int = 0, execution: str | None = None
+) -> Iterator[Served]:
     """Start ``so101 serve`` on a free port, wait until it is ready, end it afterwards.
+
+    Robot, policy, seed and execution are its options.
 
     Raises:
         TwinError: it did not become ready; the message holds its last words.
@@ -109,6 +113,7 @@ def served(robot: str = "twin", policy: Path | None = None, seed: int = 0) -> It
         str(seed),
     ]
     command += [] if policy is None else ["--policy", str(policy)]
+    command += [] if execution is None else ["--execution", execution]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
@@ -142,7 +147,7 @@ def served(robot: str = "twin", policy: Path | None = None, seed: int = 0) -> It
             process.wait()
 
 
-def bench_pickups(policy: Path | None, trials: int, seed: int) -> dict[str, Any]:
+def bench_pickups(policy: Path | None, trials: int, seed: int, execution: str | None) -> dict[str, Any]:
     """Pickups at random points of the field, one after the other, through HTTP on the live twin.
 
     Raises:
@@ -151,7 +156,7 @@ def bench_pickups(policy: Path | None, trials: int, seed: int) -> dict[str, Any]
     from training.evaluation import wilson_95
 
     task, results = PickPlace(), []
-    with served(policy=policy) as service:
+    with served(policy=policy, execution=execution) as service:
         service.start()
         for number in range(trials):
             place = task.sample(np.random.default_rng([seed, number]))

@@ -12,6 +12,9 @@ app = typer.Typer(
     help="Figures of this machine, side by side with peers that are installed.", no_args_is_help=True
 )
 
+Execution = Annotated[
+    str | None, typer.Option(help="receding, ensemble or open_loop; default what the bundle recommends")
+]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 
@@ -55,13 +58,14 @@ def inference(
 def loop(
     hz: Annotated[int | None, typer.Option(min=10, max=500, help="control rate; default the robot's")] = None,
     seconds: Annotated[float, typer.Option(min=2.0, help="how long")] = 20.0,
+    execution: Execution = None,
     plot: Annotated[Path | None, typer.Option(help="write a histogram of the lateness here (PNG)")] = None,
     as_json: Json = False,
 ) -> None:
     """Lateness of control ticks while twin, cameras, policy worker and API run and a pickup is under way."""
     from services.bench.loop import bench_loop
 
-    _show("loop", bench_loop(hz, seconds, plot), as_json)
+    _show("loop", bench_loop(hz, seconds, execution, plot), as_json)
 
 
 @app.command()
@@ -69,12 +73,13 @@ def pickups(
     policy: Annotated[Path | None, typer.Option(help="policy bundle; default the shipped one")] = None,
     trials: Annotated[int, typer.Option(min=1, help="pickups, one after the other")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="seed of the places")] = 0,
+    execution: Execution = None,
     as_json: Json = False,
 ) -> None:
     """Pickups at random points through HTTP on the live twin: in the bowl, and whether the service knew."""
     from services.bench.served import bench_pickups
 
-    _show("pickups", bench_pickups(policy, trials, seed), as_json)
+    _show("pickups", bench_pickups(policy, trials, seed, execution), as_json)
 
 
 @app.command(name="all")
@@ -82,4 +87,4 @@ def everything() -> None:
     """Bus, inference and loop, one after the other."""
     bus(None, 1000, False)
     inference(None, 300, 1, False)
-    loop(None, 20.0, None, False)
+    loop(None, 20.0, None, None, False)
