@@ -55,11 +55,12 @@ class Corrector:
             if tick % every == 1 % every:
                 frames.append(Frame(state.position, sent, stage.images(CAMERAS), 0.0, 0))
 
+        # Not by the controller's own limit: it would brake, and the expert is to go on from the motion.
         motion = drive(
             stage,
             self._source(pickup.astype(np.float32)),
-            limit_s=until_s,
-            stop=lambda: stage.world.cube_in_bowl,
+            limit_s=2 * PATIENCE_S,
+            stop=lambda: stage.world.cube_in_bowl or stage.world.time_s >= until_s,
             on_tick=record,
         )
         if stage.world.cube_in_bowl:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,12 +56,15 @@ class Noise:
         kick = self._deviation * math.sqrt(1.0 - decay * decay)
         self.value = self.value * decay + kick * self._rng.standard_normal(6)
         self.value[GRIPPER] = 0.0
-        return self.value
+        shared: FloatArray = self.value * _SHARES
+        return shared
 
 
 NOISE_GAIN = {"approach": 1.0, "carry": 0.8, "retreat": 0.5, "settle": 0.25, "close": 0.2, "release": 0.3}
 """How much of the noise is let through in each segment: little near the grasp."""
 NEAR_GAIN = 0.35
+_SHARES = np.array([1.0, 1.0, 1.0, 1.0, 3.0, 0.0])
+"""The wrist's roll, which moves nothing else, gets more."""
 TAPER_S = 0.5
 """Before the end of the approach the noise falls to ``NEAR_GAIN`` over this time."""
 
@@ -117,10 +120,14 @@ class Demonstrator:
                 plan = self.expert.plan(command.position, speed=speed, velocity=command.velocity)
             except UnreachableError:
                 return None
+            began = len(frames)
             command = self._follow(plan, noise, frames, 1.0, intervention, stop=self._dropped)
             if self.stage.world.cube_in_bowl:
                 self._hold(command.position, STILL_FRAMES, frames, intervention)
                 return frames
+            # A grasp that failed is shown, but not to be learned.
+            grasp = began + int(plan.begins("close") * FPS)
+            frames[grasp:] = [replace(frame, loss_mask=0.0) for frame in frames[grasp:]]
         return None
 
     def _miss(

@@ -66,7 +66,8 @@ class CorrectionOrder(StrictModel):
     kind: Literal["corrections"] = "corrections"
     policy: Path
     """Folder of the bundle."""
-    execution: ExecutionConfig = ExecutionConfig()
+    execution: ExecutionConfig | None = None
+    """How its chunks are executed; ``None`` takes what the bundle recommends."""
     seed: int = Field(ge=0)
     width_px: int = Field(default=256, ge=16, multiple_of=2)
     height_px: int = Field(default=192, ge=16, multiple_of=2)

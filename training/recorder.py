@@ -75,8 +75,15 @@ def open_order(order: Order, stage: Stage) -> tuple[EpisodeMaker, dict[str, obje
     if isinstance(order, DemonstrationOrder):
         return Demonstrator(stage, seed=order.seed), {"source": "expert", "seed": order.seed, "task": task}
     bundle = load_bundle(order.policy, threads=1)
-    origin = {"source": "corrections", "seed": order.seed, "task": task, "policy": bundle.manifest.name}
-    return Corrector(stage, bundle, order.execution, seed=order.seed), origin
+    execution = order.execution or bundle.manifest.execution
+    origin: dict[str, object] = {
+        "source": "corrections",
+        "seed": order.seed,
+        "task": task,
+        "policy": bundle.manifest.name,
+        "execution": execution.model_dump(mode="json"),
+    }
+    return Corrector(stage, bundle, execution, seed=order.seed), origin
 
 
 def _alone(maker: EpisodeMaker, writer: DatasetWriter, episodes: int, on_episode: OnEpisode | None) -> int:

@@ -240,7 +240,7 @@ class World:
     def cube_in_bowl(self) -> bool:
         """Whether the cube lies in the bowl, let go of."""
         cube = self.cube_xyz_m
-        inside = float(np.hypot(*(cube[:2] - self._bowl_xy))) < 0.05 and cube[2] < 0.045
+        inside = float(np.hypot(*(cube[:2] - self._bowl_xy))) < 0.05 and float(cube[2]) < 0.045
         speed = float(np.linalg.norm(self.data.qvel[self._cube_dof : self._cube_dof + 3]))
         return inside and speed < 0.05
 

@@ -18,21 +18,17 @@ def correct(
         typer.Option(min=1, help="corrected episodes to keep; none is kept where nothing was to mend"),
     ] = 100,
     seed: Annotated[int, typer.Option(min=0, help="seed; take another than the demonstrations'")] = 2,
-    actions_per_inference: Annotated[
-        int, typer.Option(min=1, help="policy steps before the next chunk takes over")
-    ] = 12,
     jobs: Annotated[int, typer.Option(min=1, help="processes; the result does not depend on it")] = 1,
 ) -> None:
     """Let a policy drive on the twin and the expert take over where it goes wrong (DAgger).
 
-    Frames of the policy are recorded with loss_mask 0, the expert's with intervention 1.
+    Chunks are executed as the bundle recommends. Frames of the policy are recorded with loss_mask 0, the
+    expert's with intervention 1.
     """
-    from inference.ensembler import ExecutionConfig
     from training.episodes import CorrectionOrder
     from training.recorder import record_episodes
 
-    execution = ExecutionConfig(mode="receding", actions_per_inference=actions_per_inference)
-    order = CorrectionOrder(policy=bundle, execution=execution, seed=seed)
+    order = CorrectionOrder(policy=bundle, seed=seed)
     with counting("corrections", episodes) as (progress, bar):
         tried = record_episodes(out, order, episodes, jobs=jobs, on_episode=lambda: progress.advance(bar))
     typer.echo(f"{episodes} episodes ({tried} driven) in {out}")

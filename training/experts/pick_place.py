@@ -10,18 +10,20 @@ command is ``q + g(q) / kp``, the feed-forward that makes a soft servo arrive.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from robot.errors import UnreachableError
-from robot.joints import GRIPPER
+from robot.joints import GRIPPER, JOINTS
 from robot.kinematics import GRASP_HEIGHT_M, PAN_AXIS_X_M, Kinematics, rad_to_user, user_to_rad
 from robot.seams import FloatArray
 from robot.trajectory import Trajectory
 from robot.twin.world import World
 
+WRIST_ROLL = JOINTS.index("wrist_roll")
 OPEN_PCT = 45.0
 """Jaws some 70 mm apart: room for a 28 mm cube at any of the four grasps a square offers."""
 CLOSED_PCT = 13.0
@@ -29,8 +31,11 @@ CLOSED_PCT = 13.0
 CLOSING_PCT = 38.0
 """A goal below this says that the jaws are being closed."""
 HOVER_M = 0.075
+TURNED_M = 0.035
+"""This high over the grasp the jaws are turned as they will grasp; the fingertips still clear the cube."""
 CARRY_M = 0.085
 BOWL_M = 0.105
+BOWL_INSIDE_M = 0.05
 RETREAT_M = 0.150
 CLEAR_M = 0.055
 """Below this height the gripper first rises before it travels."""
@@ -56,6 +61,11 @@ class Plan:
     def duration_s(self) -> float:
         """Length of all segments."""
         return sum(segment.curve.duration_s for segment in self.segments)
+
+    def begins(self, name: str) -> float:
+        """Seconds until the first segment of a name, or until the end where there is none."""
+        before = itertools.takewhile(lambda segment: segment.name != name, self.segments)
+        return sum(segment.curve.duration_s for segment in before)
 
     def at(self, time_s: float) -> tuple[FloatArray, str]:
         """Command in user units, shape (6,), and the name of the segment."""
@@ -132,7 +142,9 @@ class PickPlaceExpert:
         """
         if self.world.cube_in_bowl:
             return Plan((self._retreat(start, speed, velocity),))
-        if aim_xy_m is None and self.holding():
+        if aim_xy_m is None and self._letting_go(start):
+            return Plan(self._release(start, speed))
+        if aim_xy_m is None and (self.holding() or self._gripped(start)):
             return Plan(self._place(start, speed, velocity))
         segments = self._pick(start, aim_xy_m, speed, velocity)
         if aim_xy_m is not None:
@@ -143,6 +155,17 @@ class PickPlaceExpert:
         """Whether the cube hangs in the gripper."""
         here = rad_to_user(self.world.data.qpos[:6])
         return self._at_cube(here) < 0.022 and self.world.cube_xyz_m[2] > 0.022 and here[GRIPPER] < 30.0
+
+    def _gripped(self, start: FloatArray) -> bool:
+        """Whether the jaws are closed around the cube, which may still stand on the table."""
+        here = rad_to_user(self.world.data.qpos[:6])
+        squeezing = start[GRIPPER] < CLOSED_PCT + 3.0 and here[GRIPPER] - start[GRIPPER] > 2.5
+        return squeezing and self._at_cube(here) < 0.022
+
+    def _letting_go(self, start: FloatArray) -> bool:
+        """Whether the jaws open over the bowl, or the cube is on its way into it."""
+        aside_m = float(np.hypot(*(self.world.cube_xyz_m[:2] - self.world.bowl_xy_m)))
+        return aside_m < BOWL_INSIDE_M and start[GRIPPER] > CLOSED_PCT + 3.0
 
     def distance_to_cube_m(self) -> float:
         """From the grasp point to the middle of the cube."""
@@ -161,37 +184,46 @@ class PickPlaceExpert:
         x, y = (cube[:2] if aim_xy_m is None else aim_xy_m).tolist()
         jaw = self._jaw_yaw(x, y, self.world.cube_yaw_rad)
         grasp, pitch = self.kinematics.grasp(x, y, jaw)
+        turned = self._over(x, y, GRASP_HEIGHT_M + TURNED_M, pitch, jaw, grasp)
         hover = self._over(x, y, GRASP_HEIGHT_M + HOVER_M, pitch, jaw, grasp)
-        over, down = self.command(hover, OPEN_PCT), self.command(grasp, OPEN_PCT)
-        way = self._way_down(start, here, np.array([x, y]), over, down)
+        over, above, down = (self.command(pose, OPEN_PCT) for pose in (hover, turned, grasp))
+        over[WRIST_ROLL] = start[WRIST_ROLL]
+        way = self._way_down(start, here, np.array([x, y]), (over, above, down))
         approach = _curve([start, *way], speed, 0.45, velocity)
         # Wait for the servos, which lag about a tenth of a second, before the jaws close.
         settle = Trajectory.through(np.stack([down, down]), np.array([0.16]))
         return (Segment("approach", approach), Segment("settle", settle), self._close(down))
 
     def _close(self, pose: FloatArray) -> Segment:
+        """Close from where the jaws are; what is half closed takes half the time."""
         closed = pose.copy()
         closed[GRIPPER] = CLOSED_PCT
-        return Segment("close", Trajectory.through(np.stack([pose, closed, closed]), np.array([0.35, 0.10])))
+        share = float(np.clip((pose[GRIPPER] - CLOSED_PCT) / (OPEN_PCT - CLOSED_PCT), 0.15, 1.0))
+        legs = np.array([0.35 * share, 0.10])
+        return Segment("close", Trajectory.through(np.stack([pose, closed, closed]), legs))
 
     def _way_down(
-        self, start: FloatArray, here: FloatArray, aim_m: FloatArray, over: FloatArray, down: FloatArray
+        self,
+        start: FloatArray,
+        here: FloatArray,
+        aim_m: FloatArray,
+        way: tuple[FloatArray, FloatArray, FloatArray],
     ) -> list[FloatArray]:
         """Waypoints to the grasp: straight on from where the open jaws are over it already.
 
-        An expert that always rose to its hover first would teach a policy that is about to grasp to rise,
-        and it would do so for ever.
+        The jaws turn on the way down from the hover. Earlier nobody could say how the cube lies: from above
+        it is four pixels wide, and the wrist camera sees it only when it hovers over it. An expert that
+        always rose to its hover first would teach a policy that is about to grasp to rise, for ever.
         """
+        over, above, down = way
         tool = self.kinematics.tool_position_m(here)
-        aside_m = float(np.hypot(*(tool[:2] - aim_m)))
-        turned_deg = abs(here[4] - down[4])
-        lined_up = start[GRIPPER] > CLOSING_PCT and turned_deg < 20.0 and tool[2] < GRASP_HEIGHT_M + HOVER_M
-        if lined_up and aside_m < (0.012 if tool[2] < CLEAR_M else 0.025):
-            return [down]
-        if lined_up and aside_m < 0.05 and tool[2] >= CLEAR_M:
-            share = float(np.clip((tool[2] - GRASP_HEIGHT_M) / HOVER_M, 0.0, 1.0)) * 0.8
-            return [down + (over - down) * share, down]
-        return [*self._rise(start), over, down]
+        height_m, aside_m = tool[2] - GRASP_HEIGHT_M, float(np.hypot(*(tool[:2] - aim_m)))
+        if start[GRIPPER] > CLOSING_PCT:
+            if aside_m < 0.012 and height_m < TURNED_M + 0.01:
+                return [down]
+            if aside_m < 0.05 and TURNED_M <= height_m < HOVER_M + 0.01:
+                return [above, down]
+        return [*self._rise(start), over, above, down]
 
     def _rise(self, start: FloatArray) -> list[FloatArray]:
         """A waypoint straight up if the gripper is too low to travel."""
@@ -218,25 +250,25 @@ class PickPlaceExpert:
         points = [start]
         if tool[2] < GRASP_HEIGHT_M + CARRY_M - 0.02:
             lift = self._over(tool[0], tool[1], GRASP_HEIGHT_M + CARRY_M, min(pitch, 88.0), None, rad)
-            lift[4] = rad[4]
+            lift[WRIST_ROLL] = rad[WRIST_ROLL]
             points.append(self.command(lift, CLOSED_PCT))
         over = self._over(
             bowl[0], bowl[1], BOWL_M, 80.0, None, np.array([math.radians(61), -0.3, 0.6, 1.2, 0.0, 0.0])
         )
-        over[4] = rad[4]
+        over[WRIST_ROLL] = rad[WRIST_ROLL]
         points.append(self.command(over, CLOSED_PCT))
         carry = _curve(points, speed, 0.4, velocity)
         end = points[-1]
-        opened = end.copy()
-        opened[GRIPPER] = OPEN_PCT
         settle = Trajectory.through(np.stack([end, end]), np.array([0.12]))
-        release = Trajectory.through(np.stack([end, opened, opened]), np.array([0.25, 0.20]))
-        return (
-            Segment("carry", carry),
-            Segment("settle", settle),
-            Segment("release", release),
-            self._retreat(opened, speed),
-        )
+        return (Segment("carry", carry), Segment("settle", settle), *self._release(end, speed))
+
+    def _release(self, start: FloatArray, speed: float) -> tuple[Segment, ...]:
+        """Open the jaws where they are, and go."""
+        opened = start.copy()
+        opened[GRIPPER] = OPEN_PCT
+        share = float(np.clip((OPEN_PCT - start[GRIPPER]) / (OPEN_PCT - CLOSED_PCT), 0.15, 1.0))
+        release = Trajectory.through(np.stack([start, opened, opened]), np.array([0.25 * share, 0.20]))
+        return (Segment("release", release), self._retreat(opened, speed))
 
     def _retreat(self, start: FloatArray, speed: float, velocity: FloatArray | None = None) -> Segment:
         bowl = self.world.bowl_xy_m
@@ -248,7 +280,7 @@ class PickPlaceExpert:
             None,
             np.array([math.radians(61), -0.5, 0.4, 1.0, 0.0, 0.0]),
         )
-        away[4] = user_to_rad(start)[4]
+        away[WRIST_ROLL] = user_to_rad(start)[WRIST_ROLL]
         end = self.command(away, OPEN_PCT)
         return Segment("retreat", _curve([start, end], speed, 0.45, velocity))
 
