@@ -86,9 +86,12 @@ class Controller:
             status,
         )
 
-    def adopt(self) -> None:
-        """Before the first tick: what has torque goes on holding where it is. Nothing moves."""
-        self.modes.adopt(self.clock.now_s())
+    def adopt(self, *, ready: bool = False) -> None:
+        """Before the first tick: what has torque goes on holding where it is. Nothing moves.
+
+        ``ready``: runs may begin from there without a start (see :meth:`robot.modes.Modes.adopt`).
+        """
+        self.modes.adopt(self.clock.now_s(), ready=ready)
 
     def command(self, command: dict[str, Any]) -> dict[str, Any]:
         """Carry out one command between two ticks, without a socket; answers as the socket does."""

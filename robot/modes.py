@@ -114,9 +114,17 @@ class Modes:
 
     # -- commands ------------------------------------------------------------------------------------------
 
-    def adopt(self, now_s: float) -> None:
-        """At start-up: if torque is on, hold the present pose; nothing moves. A failure is a fault."""
+    def adopt(self, now_s: float, *, ready: bool = False) -> None:
+        """At start-up: if torque is on, hold the present pose; nothing moves. A failure is a fault.
+
+        Args:
+            now_s: the time.
+            ready: take the pose that is held for one that a run may begin from, without a start. For
+                simulated trials, which are put into their first pose; never for an arm that people are near.
+        """
         self._try(self._adopt, now_s)
+        if ready and self._base == "hold":
+            self._base = "ready"
 
     def start(self) -> None:
         """Energise without a snap and ramp to the ready pose.
@@ -151,7 +159,7 @@ class Modes:
     def run(
         self, run_id: int, source: str, args: dict[str, Any], max_duration_s: float, now_s: float
     ) -> None:
-        """Let a source drive the arm.
+        """Let a source drive the arm. Only from ``ready``: what has been stopped moves after a start alone.
 
         Raises:
             CommandError: ``busy``, ``fault_latched``, ``not_ready``, ``unknown_source`` or ``source_failed``.
@@ -159,7 +167,7 @@ class Modes:
         if self._base == "running":
             raise CommandError(f"run {self.run_id} is still going: end it first", code="busy")
         self._refuse_faults()
-        if self._base not in ("ready", "hold"):
+        if self._base != "ready":
             raise CommandError(f"the arm is {self._base}: start it first", code="not_ready")
         factory = self._sources.get(source)
         if factory is None:

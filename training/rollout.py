@@ -91,7 +91,7 @@ def drive(
         sources={"policy": lambda args: source},
         clock=stage.clock,
     )
-    controller.adopt()
+    controller.adopt(ready=True)  # the trial begins where the stage has put the arm
     answer = controller.command(
         {"op": "run", "run_id": 1, "source": "policy", "args": {}, "max_duration_s": limit_s}
     )

@@ -143,6 +143,7 @@ def test_run_drives_the_arm_and_ends_in_ready_by_way_of_hold() -> None:
     ("mode", "code"),
     [
         ("off", "not_ready"),
+        ("hold", "not_ready"),
         ("starting", "not_ready"),
         ("parking", "not_ready"),
         ("running", "busy"),
@@ -158,11 +159,33 @@ def test_run_is_refused_where_it_must_be(mode: str, code: str) -> None:
     assert rig.mode == mode
 
 
-def test_run_is_allowed_from_hold() -> None:
-    rig = Rig().go("hold")
+def test_what_was_stopped_does_not_run_until_it_is_started_again() -> None:
+    rig = Rig().go("ready")
+    assert rig.ask(op="stop", level="hold") == {"ok": True}
+    held = rig.arm.goals[-1].copy()
+    assert rig.run()["code"] == "not_ready"
+    rig.ticks(30)
+    assert rig.mode == "hold"
+    assert rig.arm.goals[-1] == pytest.approx(held)
+    assert rig.ask(op="start") == {"ok": True}
+    rig.until("ready")
+    assert rig.run() == {"ok": True}
+
+
+def test_a_simulated_trial_may_run_from_where_it_was_put() -> None:
+    rig = Rig(torque=True)
+    assert rig.run()["code"] == "not_ready"
+    rig.controller.adopt(ready=True)
     assert rig.run() == {"ok": True}
     rig.ticks(30)
     rig.check_smooth()
+
+
+def test_a_limp_arm_is_not_ready_however_it_is_adopted() -> None:
+    rig = Rig()
+    rig.controller.adopt(ready=True)
+    assert rig.mode == "off"
+    assert rig.run()["code"] == "not_ready"
 
 
 @pytest.mark.parametrize(("source", "code"), [("nothing", "unknown_source"), ("broken", "source_failed")])
