@@ -1,23 +1,27 @@
-"""Checkpoints: a folder of safetensors and JSON that is either whole or not there."""
+"""Checkpoints: a folder of safetensors and JSON that is either whole or not there, also after a power cut."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from robot.errors import ConfigError
+from robot.recording.files import sync_file
 from training.config import TrainConfig
 from training.policies.act import Act, ActConfig, Stats
 
 PREFIX = "step_"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Checkpoint:
     fps: float
     """Steps of a chunk per second: the datasets' frame rate."""
     metrics: dict[str, float]
+    data: str | None = None
+    """Fingerprint of the data that were trained on (see ``Corpus``); older checkpoints have none."""
 
     def weights(self, *, averaged: bool = True) -> dict[str, Tensor]:
         """State dict of the policy: the running mean of the weights where there is one, or the last."""
@@ -70,11 +76,12 @@ def save_checkpoint(
     train: TrainConfig,
     stats: Stats,
     fps: float,
+    data: str,
     optimiser: dict[str, Tensor],
     averaged: dict[str, Tensor] | None,
     metrics: dict[str, float],
 ) -> Path:
-    """Write ``root/step_NNNNNNNN``; it appears under its name only when complete."""
+    """Write ``root/step_NNNNNNNN``; it appears under its name only when complete and on the disk."""
     root.mkdir(parents=True, exist_ok=True)
     final = root / f"{PREFIX}{step:08d}"
     partial = root / f".{final.name}.partial"
@@ -94,14 +101,22 @@ def save_checkpoint(
     config = {
         "step": step,
         "fps": fps,
+        "data": data,
         "policy": policy.config.model_dump(mode="json"),
         "train": train.model_dump(mode="json"),
         "metrics": metrics,
     }
     (partial / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False), encoding="utf-8")
     (partial / "stats.json").write_text(json.dumps(stats_to_json(stats), indent=2), encoding="utf-8")
-    shutil.rmtree(final, ignore_errors=True)
+    for path in (*partial.iterdir(), partial):
+        sync_file(path)
+    replaced = root / f".{final.name}.replaced"
+    shutil.rmtree(replaced, ignore_errors=True)
+    if final.exists():
+        final.replace(replaced)
     partial.replace(final)
+    sync_file(root)
+    shutil.rmtree(replaced, ignore_errors=True)
     return final
 
 
@@ -109,12 +124,41 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint's folder, or the newest one of a training run's output folder.
 
     Raises:
-        ConfigError: there is none, or it is from something else.
+        ConfigError: there is none, it is broken, or it is from something else.
     """
     folder = path if (path / "config.json").is_file() else newest_checkpoint(path)
     if folder is None:
         raise ConfigError(f"no checkpoint in {path}: give a folder step_... or the output_dir of a run")
+    return _read(folder)
+
+
+def newest_checkpoint(output_dir: Path) -> Path | None:
+    """The checkpoint with the most steps in a run's output folder, or ``None`` where there is none.
+
+    One that cannot be read is passed over with a warning.
+
+    Raises:
+        ConfigError: there are some, but none can be read.
+    """
+    folders = sorted((output_dir / "checkpoints").glob(f"{PREFIX}*"), reverse=True)
+    for folder in folders:
+        try:
+            _read(folder)
+        except ConfigError as error:
+            log.warning("%s; it is passed over", error)
+        else:
+            return folder
+    if folders:
+        raise ConfigError(f"no checkpoint in {output_dir} can be read: delete it to train afresh")
+    return None
+
+
+def _read(folder: Path) -> Checkpoint:
+    """A checkpoint whose files are all whole; of the tensors only the headers are read."""
     try:
+        for tensors in {folder / "model.safetensors", *folder.glob("*.safetensors")}:
+            with safe_open(tensors, "pt"):  # compares the file's length with what its header promises
+                pass
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
         return Checkpoint(
@@ -125,11 +169,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             stats_from_json(stats),
             float(content["fps"]),
             content["metrics"],
+            content.get("data"),
         )
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
-        raise ConfigError(f"{folder} is no checkpoint of this version: {error}") from error
-
-
-def newest_checkpoint(output_dir: Path) -> Path | None:
-    """The checkpoint with the most steps in a run's output folder."""
-    return max((output_dir / "checkpoints").glob(f"{PREFIX}*"), default=None)
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
+        raise ConfigError(f"{folder} is broken or no checkpoint of this version: {error}") from error

@@ -78,6 +78,39 @@ class TrainConfig(StrictModel):
     """``bf16`` is autocast on a CUDA device; the weights stay fp32."""
     threads: int = Field(default=2, ge=1, le=256)
 
+    def differences(self, later: TrainConfig) -> list[str]:
+        """What makes ``later`` another run than this one, as ``key before -> after``; not ``MAY_CHANGE``."""
+        before, after = _flat(self), _flat(later)
+        return [
+            f"{key} {before[key]!r} -> {after[key]!r}"
+            for key in after
+            if key not in MAY_CHANGE and before[key] != after[key]
+        ]
+
+
+MAY_CHANGE = frozenset(
+    {
+        "output_dir",
+        "cache_dir",
+        "policy",
+        "device",
+        "threads",
+        "validate_every",
+        "log_every",
+        "checkpoint_every",
+    }
+)
+"""Settings that may differ where a run goes on: where and how fast, not what is trained. The policy is
+compared by its shape, not by its name."""
+
+
+def _flat(config: TrainConfig) -> dict[str, object]:
+    """Settings by name, those of a section as ``section.name``."""
+    flat: dict[str, object] = {}
+    for key, value in config.model_dump().items():
+        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
 
 def load_train_config(path: Path) -> TrainConfig:
     """Read a training run's YAML. Raises ConfigError naming what is wrong."""

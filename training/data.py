@@ -6,6 +6,7 @@ step sees is a function of (seed, step) alone, so a resumed run sees what an uni
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,16 @@ class Corpus:
     def episodes(self) -> int:
         """Number of episodes."""
         return int(self.episode[-1]) + 1
+
+    def fingerprint(self) -> str:
+        """Hash of the data, the same wherever the datasets lie: all numbers, and the videos' sizes."""
+        digest = hashlib.sha256(f"{self.fps}".encode())
+        for column in (self.state, self.action, self.pickup_xy_m, self.trained, self.episode):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        for dataset in self._datasets:
+            for path in sorted(dataset.root.glob("videos/**/*.mp4")):
+                digest.update(f"{path.relative_to(dataset.root).as_posix()} {path.stat().st_size}".encode())
+        return digest.hexdigest()
 
     def open_images(self, progress: Callable[[int], None] = lambda frames: None) -> None:
         """Decode or open the pictures; needed before ``gather``."""

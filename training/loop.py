@@ -7,6 +7,7 @@ the same weights as one that was not.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import signal
 import threading
@@ -33,6 +34,8 @@ from training.policies.act import Act, Stats
 VALIDATION_SAMPLES = 2048
 
 Log = dict[str, float | int | str]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Trainer:
             report: is given every log entry.
 
         Raises:
-            ConfigError: no such device, or the checkpoint to resume is of another policy.
+            ConfigError: no such device, or the checkpoint to resume is of another policy or another run.
             DatasetError: a dataset cannot be used.
         """
         self.config = config
@@ -84,6 +87,8 @@ class Trainer:
         for other in (resumed, start):
             _check_same_policy(other, policy_config)
         self.corpus = Corpus([Path(root) for root in config.datasets], policy_config, Path(config.cache_dir))
+        self._data = self.corpus.fingerprint()
+        _check_same_run(resumed, config, self._data)
         self.train_rows, self.validation_rows = self.corpus.split(config.validation_share, config.seed)
         if not len(self.train_rows):
             raise ConfigError("no frames to train on: every frame is held out or has loss_mask 0")
@@ -114,10 +119,21 @@ class Trainer:
         self._stop.set()
 
     def run(self) -> TrainResult:
-        """Train to the last step, or until ``stop``, SIGTERM or ctrl-C; both end with a checkpoint."""
+        """Train to the last step, or until ``stop``, SIGTERM or ctrl-C; both end with a checkpoint.
+
+        A run that had finished before is left as it is, with a warning that says so.
+        """
+        checkpoint = newest_checkpoint(self.output)
+        if checkpoint is not None and self.step >= self.config.steps:
+            logger.warning(
+                "%s was finished before, at step %d: nothing was trained. To train on, start a run "
+                "in another output_dir from it with init_from",
+                self.output,
+                self.step,
+            )
+            return TrainResult(checkpoint, self.step, True, 0.0)
         self.output.mkdir(parents=True, exist_ok=True)
         self.corpus.open_images()
-        checkpoint = newest_checkpoint(self.output)
         first, began_s = self.step, time.monotonic()
         with _logs(self.output, self._report) as log, _stopped_by_signals(self.stop):
             log(
@@ -248,6 +264,7 @@ class Trainer:
             train=self.config,
             stats=self.stats,
             fps=self.corpus.fps,
+            data=self._data,
             optimiser=_moments(self.optimiser),
             averaged=self.average,
             metrics=self._metrics,
@@ -282,6 +299,23 @@ def _check_same_policy(checkpoint: Checkpoint | None, policy: Any) -> None:
     different = [f"{key} {theirs[key]!r} -> {ours[key]!r}" for key in ours if theirs[key] != ours[key]]
     if different:
         raise ConfigError(f"{checkpoint.folder} is of another policy: {', '.join(different)}")
+
+
+def _check_same_run(checkpoint: Checkpoint | None, config: TrainConfig, data: str) -> None:
+    if checkpoint is None:
+        return
+    if checkpoint.data is not None:  # the data themselves are compared, wherever they lie now
+        theirs = checkpoint.train.model_copy(update={"datasets": config.datasets})
+    else:
+        theirs = checkpoint.train
+    different = theirs.differences(config)
+    if checkpoint.data not in {None, data}:
+        different.append("other data in the datasets")
+    if different:
+        raise ConfigError(
+            f"{checkpoint.folder} is of another run: {', '.join(different)}. Choose another output_dir, or "
+            f"delete {config.output_dir} to train afresh"
+        )
 
 
 def _optimiser(policy: Act, config: OptimiserConfig) -> torch.optim.AdamW:

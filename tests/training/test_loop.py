@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from robot.errors import ConfigError
+from robot.recording.reader import Dataset
+from robot.recording.writer import DatasetWriter
 from training.checkpoint import load_checkpoint
 from training.config import OptimiserConfig, TrainConfig
 from training.loop import Trainer, learning_rate_share, train
@@ -52,6 +55,72 @@ def test_resumed_is_the_same_as_uninterrupted(train_config: TrainConfig, tmp_pat
         assert a.keys() == b.keys()
         for name in a:
             assert torch.equal(a[name], b[name]), name
+
+
+def record_again(dataset: Path, root: Path) -> None:
+    """The first episodes' frames once more, each action a hundredth of a degree off."""
+    old = Dataset(dataset)
+    with DatasetWriter.create(root, fps=30, cameras={"wrist": (64, 64), "overhead": (32, 32)}) as writer:
+        for episode in old.episodes:
+            columns = old.load(episode.index)
+            pictures = {camera: old.frames(episode.index, camera) for camera in ("wrist", "overhead")}
+            writer.begin_episode("pick up the cube")
+            for t in range(episode.length):
+                writer.add_frame(
+                    columns["observation.state"][t],
+                    columns["action"][t] + 0.01,
+                    {camera: frames[t] for camera, frames in pictures.items()},
+                    environment_state=columns["observation.environment_state"][t],
+                )
+            writer.save_episode()
+
+
+def test_only_the_same_run_is_resumed(train_config: TrainConfig, dataset_root: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(dataset_root, data)
+    config = changed(train_config, datasets=(str(data),), steps=3)
+    train(config)
+    faster = changed(config, threads=2, log_every=1, validate_every=1, checkpoint_every=2)
+    assert Trainer(faster).step == 3
+    other = {"lr": 0.5, "ema_decay": config.optimiser.ema_decay}
+    for values, difference in (
+        ({"seed": 7, "steps": 6}, r"steps 3 -> 6, seed 0 -> 7"),
+        ({"optimiser": other}, r"optimiser\.lr 0\.001 -> 0\.5"),
+        ({"init_from": str(tmp_path / "run")}, "init_from None -> "),
+    ):
+        with pytest.raises(ConfigError, match=f"another run: {difference}.*another output_dir, or delete"):
+            Trainer(changed(config, **values))
+    moved = tmp_path / "moved"
+    data.rename(moved)
+    assert Trainer(changed(config, datasets=(str(moved),))).step == 3
+    record_again(dataset_root, data)
+    with pytest.raises(ConfigError, match="another run: other data in the datasets"):
+        Trainer(config)
+
+
+def test_a_checkpoint_that_does_not_know_its_data_is_resumed(
+    train_config: TrainConfig, dataset_root: Path, tmp_path: Path
+) -> None:
+    path = train(changed(train_config, steps=3)).checkpoint / "config.json"
+    content = json.loads(path.read_text())
+    assert len(content.pop("data")) == 64
+    path.write_text(json.dumps(content))
+    assert Trainer(changed(train_config, steps=3)).step == 3
+    shutil.copytree(dataset_root, tmp_path / "copy")
+    with pytest.raises(ConfigError, match=r"datasets .* -> "):
+        Trainer(changed(train_config, steps=3, datasets=(str(tmp_path / "copy"),)))
+
+
+def test_a_finished_run_says_so_and_is_left_as_it_is(
+    train_config: TrainConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = train(train_config)
+    before = (Path(train_config.output_dir) / "log.jsonl").read_text()
+    assert not caplog.records
+    again = train(train_config)
+    assert again.finished and (again.checkpoint, again.step) == (first.checkpoint, 6)
+    assert "was finished before, at step 6: nothing was trained" in caplog.text
+    assert (Path(train_config.output_dir) / "log.jsonl").read_text() == before
 
 
 def test_the_seed_decides(train_config: TrainConfig, tmp_path: Path) -> None:
