@@ -6,7 +6,7 @@ been given out. Three ways:
 
 * ``ensemble``: each tick is the weighted mean of all chunks that cover it, as in ACT (Zhao et al. 2023);
 * ``receding``: one chunk is followed for ``actions_per_inference`` steps, then the newest takes over;
-* ``open_loop``: one chunk is followed to its end, then the newest takes over.
+* ``open_loop``: one chunk is followed to its end, where the newest takes over.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ExecutionConfig(StrictModel):
     actions_per_inference: int = Field(default=16, ge=1)
     """Receding: steps of a chunk (at the policy's fps) before the newest takes over."""
     blend_s: float = Field(default=0.1, ge=0.0, le=1.0)
-    """Receding and open loop: time over which the old chunk fades into the new one."""
+    """Receding and open loop: time over which the old chunk fades into the new one, while it lasts."""
 
 
 class Executor(Protocol):
@@ -173,13 +173,16 @@ class _Chunk:
         self.end = observed + len(values)
 
     def at(self, tick: int) -> FloatArray:
-        """Value at a tick, the last one after the end."""
-        value: FloatArray = self.values[min(tick, self.end - 1) - self.observed]
+        """Value at a tick that is covered."""
+        value: FloatArray = self.values[tick - self.observed]
         return value
 
 
 class RecedingHorizon:
     """Follows one chunk for some ticks, then the newest; the seam is a linear cross-fade.
+
+    Beyond its end a chunk says nothing: to fade from its last value would brake the arm. So the fade begins
+    early enough to be over at the old chunk's end, and is shorter where the new chunk comes too late.
 
     Args:
         horizon_ticks: ticks for which a chunk is followed; ``None`` is to its end (open loop). A chunk
@@ -197,6 +200,8 @@ class RecedingHorizon:
         self._pending: _Chunk | None = None
         self._since = 0
         """First tick at which the current chunk was followed."""
+        self._fade = 0
+        """Ticks over which the previous chunk fades into the current one."""
         self._given: int | None = None
 
     @property
@@ -235,21 +240,24 @@ class RecedingHorizon:
             if tick < pending.end:
                 # After a gap the arm is not on the old chunk any more: there is nothing to fade from.
                 self._previous = current if unbroken else None
+                self._fade = 0 if current is None else min(self._blend, current.end - tick)
                 self._current, self._since = pending, tick
         current = self._current
         self._given = tick if self._given is None else max(tick, self._given)
         if current is None or tick >= current.end:
             return None
         fade = tick - self._since + 1
-        if self._previous is None or fade > self._blend:
+        if self._previous is None or fade > self._fade:
             self._previous = None
             return current.at(tick).copy()
-        share = fade / (self._blend + 1)
+        share = fade / (self._fade + 1)
         return (1.0 - share) * self._previous.at(tick) + share * current.at(tick)
 
     def _switch(self, current: _Chunk) -> int:
         """Tick from which the newest chunk takes over."""
-        return current.end if self._horizon is None else min(current.end, self._since + self._horizon)
+        # Not before the last fade is over: chunks shorter than two fades would never be followed.
+        last = min(current.end, max(current.end - self._blend, self._since + self._blend))
+        return last if self._horizon is None else min(last, self._since + self._horizon)
 
 
 def make_executor(config: ExecutionConfig, control_hz: float, fps: float) -> Executor:

@@ -182,6 +182,47 @@ def test_the_seam_is_a_linear_cross_fade() -> None:
     assert seen == [2.0, 4.0, 6.0, 8.0, 8.0]
 
 
+@pytest.mark.parametrize("horizon", [None, 32, 100])
+@pytest.mark.parametrize("latency", [0, 2, 5])
+def test_chunks_that_agree_are_followed_without_losing_speed_at_the_seams(
+    horizon: int | None, latency: int
+) -> None:
+    """Every chunk says the same: a constant velocity."""
+    slope = np.array([1.0, -2.0, 0.5, 0.0, 3.0, 10.0])
+    executor = RecedingHorizon(horizon, blend_ticks=6, period_ticks=2)
+    for tick in range(latency, 300):
+        observed = tick - latency
+        if observed % 2 == 0:
+            executor.add(observed, tick, (observed + np.arange(79))[:, None] * slope)
+        np.testing.assert_allclose(executor.target(tick), tick * slope, atol=1e-9)
+
+
+def test_open_loop_fades_while_the_old_chunk_lasts() -> None:
+    executor = RecedingHorizon(None, blend_ticks=3)
+    executor.add(0, 0, np.zeros((10, 6)))
+    seen = []
+    for tick in range(12):
+        executor.add(tick, tick, np.full((10, 6), 8.0))
+        seen.append(executor.target(tick)[0])  # type: ignore[index]
+    assert seen == [0, 0, 0, 0, 0, 0, 0, 2, 4, 6, 8, 8]
+    late = RecedingHorizon(None, blend_ticks=3)
+    late.add(0, 0, np.zeros((10, 6)))
+    seen = []
+    for tick in range(12):
+        if tick == 9:
+            late.add(tick, tick, np.full((10, 6), 8.0))
+        seen.append(late.target(tick)[0])  # type: ignore[index]
+    assert seen[8:] == [0, 4, 8, 8]
+
+
+def test_chunks_shorter_than_the_fade_still_lead_somewhere() -> None:
+    executor = RecedingHorizon(None, blend_ticks=6)
+    for tick in range(30):
+        executor.add(tick, tick, np.full((5, 6), float(tick)))
+        value = executor.target(tick)
+        assert value is not None and tick - 5 <= value[0] <= tick
+
+
 @given(st.integers(1, 30), st.sampled_from([(30, 60), (30, 30), (30, 50), (30, 100), (60, 30), (25, 60)]))
 def test_resampling_is_exact_on_lines(steps: int, rates: tuple[int, int]) -> None:
     fps, hz = rates
