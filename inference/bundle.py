@@ -9,11 +9,12 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from inference.manifest import GOLDEN_FILE, MODEL_FILE, Manifest, read_manifest, sha256_of
+from inference.manifest import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Manifest, read_manifest, sha256_of
 from inference.runtime import OnnxPolicy, Provider
 from robot.config import RobotConfig
 from robot.errors import BundleError
@@ -26,6 +27,10 @@ MODEL_FILES: dict[str, str] = {"fp32": MODEL_FILE, "fp16": "model.fp16.onnx", "i
 PARITY_USER: dict[str, float] = {"fp32": 0.05, "fp16": 0.5, "int8": 3.0}
 """Largest difference from the golden outputs, degrees or percent. fp32 differs by rounding only (about
 1e-4, with TF32 on a GPU about 1e-2); a servo's tick is 0.09 degrees."""
+
+RANGE_TOLERANCE_USER = 2.0
+"""So far, degrees or percent, a goal in the data may lie beyond what the robot may do: the gate clamps it
+there, by less than the calibrations of two arms differ."""
 
 WARM_UP_RUNS = 5
 
@@ -65,6 +70,7 @@ def load_bundle(
         BundleError: anything that does not match; the message names it.
     """
     manifest = read_manifest(folder)
+    check_names(folder, manifest)
     for name, expected in manifest.files.items():
         check_hash(folder / name, expected)
     if robot is not None:
@@ -83,6 +89,16 @@ def load_bundle(
     return Bundle(folder, manifest, policy, precision, parity)
 
 
+def check_names(folder: Path, manifest: Manifest) -> None:
+    """Raise a BundleError for what the manifest does not name: a model could read weights from it unseen."""
+    strange = sorted({path.name for path in folder.iterdir()} - {MANIFEST_FILE, *manifest.files})
+    if strange:
+        raise BundleError(
+            f"{folder} holds {', '.join(strange)}, which its manifest does not name: a bundle is only what "
+            "was exported, take it out"
+        )
+
+
 def check_hash(path: Path, expected: str) -> None:
     """Raise a BundleError where a file is absent or its content is not what the manifest says."""
     if not path.is_file():
@@ -96,7 +112,10 @@ def check_hash(path: Path, expected: str) -> None:
 
 
 def check_robot(manifest: Manifest, robot: RobotConfig) -> None:
-    """Raise a BundleError where a robot lacks a camera, has it in another size, or cannot move as far."""
+    """Raise a BundleError for the first thing that a robot lacks.
+
+    It must have the cameras, in the policy's size and not slower, and must be able to move as far as the data.
+    """
     cameras = {camera.name: camera for camera in robot.cameras}
     for camera in manifest.cameras:
         theirs = cameras.get(camera.name)
@@ -109,12 +128,18 @@ def check_robot(manifest: Manifest, robot: RobotConfig) -> None:
                 f"camera {camera.name}: the policy takes {camera.width_px}x{camera.height_px}, robot "
                 f"{robot.name} gives {theirs.width_px}x{theirs.height_px}: export with the robot's size"
             )
-    low, high = robot.gate.min_position, robot.gate.max_position
+        if theirs.fps < manifest.fps:
+            raise BundleError(
+                f"camera {camera.name}: the policy was trained with {manifest.fps:g} pictures a second, "
+                f"robot {robot.name} gives {theirs.fps}: set the camera's fps to {manifest.fps:g} or more"
+            )
     for joint, seen in manifest.control_limits.items():
-        if seen.max < getattr(low, joint) or seen.min > getattr(high, joint):
+        low, high = getattr(robot.gate.min_position, joint), getattr(robot.gate.max_position, joint)
+        if seen.min < low - RANGE_TOLERANCE_USER or seen.max > high + RANGE_TOLERANCE_USER:
             raise BundleError(
                 f"{joint}: the policy was trained within {seen.min:.1f}..{seen.max:.1f}, robot {robot.name} "
-                f"may only move within {getattr(low, joint):.1f}..{getattr(high, joint):.1f}"
+                f"may only move within {low:.1f}..{high:.1f}: widen its gate if the arm can go there, or "
+                "train on data of this robot"
             )
 
 
@@ -125,17 +150,10 @@ def check_golden(policy: OnnxPolicy, path: Path, tolerance_user: float) -> float
         The largest difference in user units.
 
     Raises:
-        BundleError: it exceeds ``tolerance_user``, or the file lacks an array.
+        BundleError: it exceeds ``tolerance_user``, or the file does not hold samples of this policy.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            golden = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from error
     inputs = policy.manifest.input_shapes()
-    for name in (*inputs, "actions"):
-        if name not in golden or not len(golden[name]):
-            raise BundleError(f"{path.name} lacks the array {name!r}: export the bundle again")
+    golden = _read_golden(path, {**inputs, **policy.manifest.output_shapes()})
     worst = 0.0
     for index, expected in enumerate(golden["actions"]):
         actions = policy.run({name: golden[name][index] for name in inputs})
@@ -149,8 +167,32 @@ def check_golden(policy: OnnxPolicy, path: Path, tolerance_user: float) -> float
     return worst
 
 
+def _read_golden(path: Path, shapes: dict[str, tuple[tuple[int, ...], str]]) -> dict[str, NDArray[Any]]:
+    """Arrays by name, each (samples, *shape), all of one and at least one sample."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            golden: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    for name, (shape, kind) in shapes.items():
+        if name not in golden:
+            raise BundleError(f"{path.name} lacks the array {name!r}: export the bundle again")
+        found, wanted = golden[name], np.dtype(_dtype(kind))
+        if found.dtype != wanted or found.shape[1:] != shape or found.ndim == 0:
+            raise BundleError(
+                f"{path.name}: {name!r} is {found.dtype} {found.shape}, the manifest asks for {wanted} "
+                f"{('samples', *shape)}: export the bundle again"
+            )
+    counts = {name: len(golden[name]) for name in shapes}
+    if len(set(counts.values())) != 1 or 0 in counts.values():
+        raise BundleError(f"{path.name} has samples {counts}, not as many of each: export the bundle again")
+    return golden
+
+
+def _dtype(kind: str) -> type[np.generic]:
+    """The array type of an ONNX Runtime type."""
+    return np.uint8 if kind == "tensor(uint8)" else np.float32
+
+
 def _zeros(manifest: Manifest) -> dict[str, Float32Array]:
-    return {
-        name: np.zeros(shape, np.uint8 if dtype == "tensor(uint8)" else np.float32)
-        for name, (shape, dtype) in manifest.input_shapes().items()
-    }
+    return {name: np.zeros(shape, _dtype(kind)) for name, (shape, kind) in manifest.input_shapes().items()}

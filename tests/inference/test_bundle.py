@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from inference.bundle import check_robot, load_bundle
+from inference.manifest import read_manifest, sha256_of
 from robot.config import CameraConfig, RobotConfig, load_robot
 from robot.errors import BundleError
+from robot.joints import JOINTS
 from robot.seams import Observation
+from services.shipped import default_policy
 from tests.inference.toy import CHUNK, HEIGHT, WIDTH, rehash, toy_actions, write_bundle, write_model
 
 
@@ -109,6 +113,7 @@ def test_every_mismatch_names_the_difference(
     [
         ({"name": "front"}, "needs camera 'wrist', .* has front"),
         ({"height_px": 480, "width_px": 640}, "takes 48x32, robot .* gives 640x480"),
+        ({"fps": 15}, "trained with 30 pictures a second, robot .* gives 15: set the camera's fps to 30"),
     ],
 )
 def test_the_robot_must_have_the_cameras(bundle_folder: Path, camera: dict[str, Any], message: str) -> None:
@@ -116,14 +121,104 @@ def test_the_robot_must_have_the_cameras(bundle_folder: Path, camera: dict[str, 
         load_bundle(bundle_folder, robot_with(**camera))
 
 
-def test_a_policy_of_another_range_is_refused(tmp_path: Path) -> None:
-    from inference.manifest import read_manifest
+@pytest.mark.parametrize(
+    ("seen", "fits"),
+    [
+        ((4000.0, 4096.0), False),
+        ((-50.0, 120.0), False),
+        ((-120.0, 50.0), False),
+        ((-97.0, 97.0), True),  # the twin's elbow may go to 96.5 on both sides
+        ((-98.4, 98.4), True),
+        ((-98.6, 0.0), False),
+        ((0.0, 98.6), False),
+    ],
+)
+def test_the_robot_must_be_able_to_move_as_far_as_the_data(
+    tmp_path: Path, seen: tuple[float, float], fits: bool
+) -> None:
+    limits = {joint: {"min": 5.0, "max": 9.0} for joint in JOINTS}
+    limits["elbow_flex"] = {"min": seen[0], "max": seen[1]}
+    manifest = read_manifest(write_bundle(tmp_path / "b", control_limits=limits))
+    if fits:
+        check_robot(manifest, robot_with())
+        return
+    with pytest.raises(BundleError, match=f"elbow_flex: the policy was trained within {seen[0]:.1f}"):
+        check_robot(manifest, robot_with())
 
-    limits = {joint: {"min": 5.0, "max": 9.0} for joint in read_manifest(write_bundle(tmp_path / "a")).joints}
-    limits["elbow_flex"] = {"min": 4000.0, "max": 4096.0}
-    folder = write_bundle(tmp_path / "b", control_limits=limits)
-    with pytest.raises(BundleError, match="elbow_flex: the policy was trained within 4000"):
-        check_robot(read_manifest(folder), robot_with())
+
+def test_the_shipped_policy_fits_the_twin() -> None:
+    check_robot(read_manifest(default_policy()), load_robot("twin")[0])
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
+def test_what_the_manifest_does_not_name_is_refused(
+    bundle_folder: Path, make: Callable[[Path], None]
+) -> None:
+    make(bundle_folder / "weights.bin")
+    with pytest.raises(BundleError, match=r"weights\.bin, which its manifest does not name.*take it out"):
+        load_bundle(bundle_folder)
+
+
+def test_weights_beside_the_model_run_only_with_their_hash(bundle_folder: Path) -> None:
+    model = onnx.load(bundle_folder / "model.onnx")
+    onnx.save(
+        model,
+        bundle_folder / "model.onnx",
+        save_as_external_data=True,
+        location="model.data",
+        size_threshold=100,
+    )
+    rehash(bundle_folder)
+    with pytest.raises(BundleError, match=r"model\.data"):
+        load_bundle(bundle_folder)
+    path = bundle_folder / "manifest.json"
+    content = json.loads(path.read_text())
+    content["files"]["model.data"] = sha256_of(bundle_folder / "model.data")
+    path.write_text(json.dumps(content))
+    load_bundle(bundle_folder)
+    damage("model.data")(bundle_folder)
+    with pytest.raises(BundleError, match=r"model\.data has sha256"):
+        load_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"state": None}, "lacks the array 'state'"),
+        ({"state": np.zeros((3, 6))}, r"'state' is float64 \(3, 6\), .* float32 \('samples', 6\)"),
+        ({"state": np.zeros((3, 5), np.float32)}, r"'state' is float32 \(3, 5\)"),
+        ({"state": np.float32(1.0)}, r"'state' is float32 \(\)"),
+        ({"image_wrist": np.zeros((3, HEIGHT, WIDTH, 3), np.float32)}, "'image_wrist' is float32"),
+        ({"image_wrist": np.zeros((3, WIDTH, HEIGHT, 3), np.uint8)}, "'image_wrist' is uint8"),
+        ({"actions": np.zeros((3, CHUNK - 1, 6), np.float32)}, "'actions' is float32"),
+        ({"pickup_xy_m": np.zeros((2, 2), np.float32)}, "'pickup_xy_m': 2.*not as many of each"),
+        ({"state": np.array([None] * 3)}, "cannot be read"),
+    ],
+)
+def test_golden_arrays_are_checked_before_they_are_run(
+    bundle_folder: Path, changes: dict[str, Any], message: str
+) -> None:
+    with np.load(bundle_folder / "golden.npz") as archive:
+        arrays = {**archive, **changes}
+    kept = {name: value for name, value in arrays.items() if value is not None}
+    np.savez(bundle_folder / "golden.npz", **kept)
+    rehash(bundle_folder)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_golden_file_that_holds_no_samples_is_refused(bundle_folder: Path, empty: bool) -> None:
+    path = bundle_folder / "golden.npz"
+    if empty:
+        with np.load(path) as archive:
+            np.savez(path, **{name: value[:0] for name, value in archive.items()})
+    else:
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    rehash(bundle_folder)
+    with pytest.raises(BundleError, match="not as many of each" if empty else "cannot be read"):
+        load_bundle(bundle_folder)
 
 
 def test_a_provider_that_is_not_there_is_an_error(bundle_folder: Path) -> None:

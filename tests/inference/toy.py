@@ -76,7 +76,7 @@ def write_bundle(folder: Path, **changes: object) -> Path:
         chunk_size=CHUNK,
         fps=30.0,
         conditioning=CONDITIONING,
-        control_limits={joint: Range(min=-50.0, max=50.0) for joint in JOINTS},
+        control_limits={joint: Range(min=0.0, max=50.0) for joint in JOINTS},
         execution=ExecutionConfig(),
         provenance={},
         files={name: sha256_of(folder / name) for name in ("model.onnx", "golden.npz")},
