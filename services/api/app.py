@@ -99,7 +99,8 @@ async def end_orphaned_run(link: RobotLink) -> None:
 
 async def _heartbeat(link: RobotLink) -> None:
     while True:
-        with contextlib.suppress(CommandError):
+        # Whatever keeps one beat from being sent, the next is tried: without them the controller ends a run.
+        with contextlib.suppress(CommandError, OSError):
             await link.controller("heartbeat", timeout_s=HEARTBEAT_S)
         await asyncio.sleep(HEARTBEAT_S)
 

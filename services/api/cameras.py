@@ -31,7 +31,9 @@ async def frame(name: str, context: Ctx) -> Response:
     picture = await context.feeds[name].picture()
     if picture is None or picture.age_s > STALE_S:
         age = "no picture yet" if picture is None else f"no picture for {picture.age_s:.1f} s"
-        raise Problem(503, "camera_stale", f"camera {name}: {age}", "see GET /v1/state, then check its cable")
+        why = context.link.camera(name).get("error")
+        words = f"camera {name}: {age} ({why})" if why else f"camera {name}: {age}"
+        raise Problem(503, "camera_stale", words, "see GET /v1/state, then check its cable")
     headers = {
         "X-Frame-Age-Ms": f"{1000 * picture.age_s:.0f}",
         "X-Frame-Index": str(picture.index),

@@ -76,9 +76,7 @@ async def ask(path: Path, command: dict[str, Any], timeout_s: float = 1.0) -> di
     """
     loop = asyncio.get_running_loop()
     payload = to_json(command)
-    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sender:
-        sender.setblocking(False)
-        sender.bind("")  # an abstract address of its own: a late answer is never taken for the next one
+    with contextlib.closing(_sender(path)) as sender:
         try:
             sender.connect(str(path))
             sender.send(payload)
@@ -91,6 +89,21 @@ async def ask(path: Path, command: dict[str, Any], timeout_s: float = 1.0) -> di
         except (TimeoutError, OSError) as error:
             raise CommandError(f"{path.name} gave no answer in {timeout_s:g} s", code="timeout") from error
     return from_json(answer)
+
+
+def _sender(path: Path) -> socket.socket:
+    """A socket with an abstract address of its own: a late answer is never taken for the next one."""
+    sender = None
+    try:
+        sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sender.setblocking(False)
+        sender.bind("")
+    except OSError as error:
+        if sender is not None:
+            sender.close()
+        words = f"no socket to ask {path.name} with ({error.strerror}): close connections, then try again"
+        raise CommandError(words, code="unreachable") from error
+    return sender
 
 
 class RobotLink:
@@ -106,7 +119,12 @@ class RobotLink:
         self._telemetry: Attached[TelemetryRing] = Attached(TelemetryRing, runtime.telemetry_name)
         self._blocks: dict[str, Attached[SharedBlock]] = {
             name: Attached(SharedBlock, name)
-            for name in (runtime.status_name, runtime.worker_status_name, runtime.service_status_name)
+            for name in (
+                runtime.status_name,
+                runtime.worker_status_name,
+                runtime.service_status_name,
+                runtime.cameras_status_name,
+            )
         }
         self._frames: dict[str, Attached[FrameRing]] = {
             name: Attached(FrameRing, runtime.frame_name(name)) for name in cameras
@@ -144,6 +162,15 @@ class RobotLink:
     def service(self) -> dict[str, Any]:
         """The supervisor's board; empty without a supervisor."""
         return self._read(self.runtime.service_status_name)
+
+    def camera(self, name: str) -> dict[str, Any]:
+        """What the camera process says of one camera; empty before it is known or where its process died."""
+        status = self._read(self.runtime.cameras_status_name)
+        process = self.service().get("processes", {}).get("cameras", {})
+        if process.get("pid", status.get("pid")) != status.get("pid"):
+            return {}
+        found = status.get("cameras", {}).get(name, {})
+        return found if isinstance(found, dict) else {}
 
     def frame(self, camera: str) -> Frame | None:
         """The newest picture of a camera, however old."""

@@ -25,7 +25,9 @@ def checks(context: Context) -> dict[str, str]:
     for camera in context.config.cameras:
         frame = context.link.frame(camera.name)
         fresh = frame is not None and time.monotonic() - frame.time_s < CAMERA_STALE_S
-        found[f"camera {camera.name}"] = "ok" if fresh else "no fresh picture"
+        why = context.link.camera(camera.name).get("error")
+        stale = f"no fresh picture: {why}" if why else "no fresh picture"
+        found[f"camera {camera.name}"] = "ok" if fresh else stale
     severe = [f for f in view.faults(context) if f.get("severity") in {"hold", "park", "release"}]
     found["faults"] = "ok" if not severe else ", ".join(str(fault.get("code")) for fault in severe)
     return found

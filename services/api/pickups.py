@@ -14,13 +14,16 @@ from services.api.problems import Problem
 from services.pickups import Pickup, Refusal
 
 router = APIRouter(prefix="/v1/pickups", tags=["pickups"])
+GONE = frozenset({"controller_lost", "policy_worker_lost"})
+"""Refusals because a process is not there: 503, the others are 409."""
 
 
 @router.post("", status_code=202, summary="Pick up what lies there")
 async def create(request: PickupRequest, response: Response, context: Ctx) -> dict[str, Any]:
     """Begin a pickup at a table point or at a pixel of a calibrated camera.
 
-    422 with the reason if the point cannot be reached; 409 if the arm is off, busy or has a fault.
+    422 with the reason if the point cannot be reached; 409 if the arm is off, busy or has a fault;
+    503 while a process that it takes is being started again.
     """
     if request.place is not None:
         raise Problem(
@@ -35,7 +38,8 @@ async def create(request: PickupRequest, response: Response, context: Ctx) -> di
     try:
         pickup = context.pickups.begin(x_m, y_m, pixel)
     except Refusal as error:
-        raise Problem(409, error.code, str(error), error.remedy) from error
+        status = 503 if error.code in GONE else 409
+        raise Problem(status, error.code, str(error), error.remedy) from error
     response.headers["Location"] = f"/v1/pickups/{pickup.id}"
     return pickup.as_dict()
 

@@ -94,17 +94,20 @@ def policy(context: Context) -> dict[str, Any] | None:
 
 
 def cameras(context: Context) -> dict[str, dict[str, Any]]:
-    """Age of every camera's newest picture; ``null`` before the first."""
+    """Age of every camera's newest picture, ``null`` before the first; how the camera does, and its error."""
     found: dict[str, dict[str, Any]] = {}
     for camera in context.config.cameras:
         frame = context.link.frame(camera.name)
         age_ms = None if frame is None else round(1000 * (time.monotonic() - frame.time_s), 1)
+        told = context.link.camera(camera.name)
         found[camera.name] = {
             "width_px": camera.width_px,
             "height_px": camera.height_px,
             "age_ms": age_ms,
             "frame": 0 if frame is None else frame.index,
             "calibrated": camera.name in context.table_maps,
+            "state": told.get("state"),
+            "error": told.get("error"),
         }
     return found
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from services.pickups.model import Pickup
 
+log = logging.getLogger(__name__)
 INTERRUPTED = "the API process was restarted while this pickup ran; the arm was held"
 
 
@@ -17,10 +19,16 @@ class Journal:
         self.path = path
 
     def append(self, pickup: Pickup) -> None:
-        """Write the pickup's present state. One line goes to the file in one write."""
+        """Write the pickup's present state. One line goes to the file in one write.
+
+        A disk that is full is logged and keeps no pickup from its end: the journal is for later.
+        """
         line = json.dumps(pickup.as_dict(), allow_nan=False) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            log.error("pickup %s is not kept in %s (%s): make room there", pickup.id, self.path, error)
 
     def load(self) -> list[Pickup]:
         """All pickups in the order of their creation; those that never ended have failed as interrupted.

@@ -29,8 +29,17 @@ PICTURE_S = 2.0
 SETTLE_S = 0.25
 """The picture must be this much younger than the arm's return: cameras are late."""
 KEPT = 200
+DEALT_WITH = frozenset({"off", "fault", "parking"})
+"""Modes in which the controller has itself done about a failure what hold would do, or more."""
+SEE_LOG = "see the service's log"
 START = "POST /v1/start"
 CLEAR = "look at the arm, POST /v1/faults/clear, then POST /v1/start"
+
+
+def latched(fault: dict[str, Any] | None) -> Refusal:
+    """The refusal while a fault is latched; ``None``: one that is not listed."""
+    what = "a fault is latched" if fault is None else f"fault {fault.get('code')}: {fault.get('message')}"
+    return Refusal("fault_latched", what, CLEAR)
 
 
 class PickupService:
@@ -98,15 +107,11 @@ class PickupService:
             )
         if self._robot.newest() is None:
             raise Refusal("not_started", "the controller is not running yet", "wait for /readyz")
+        self._check_processes()
         status = self._robot.status()
         fault = worst_fault(status)
         if fault is not None or status.get("mode") == "fault":
-            what = (
-                "a fault is latched"
-                if fault is None
-                else f"fault {fault.get('code')}: {fault.get('message')}"
-            )
-            raise Refusal("fault_latched", what, CLEAR)
+            raise latched(fault)
         mode = status.get("mode")
         returning = self._task is not None and not self._task.done()
         if mode in ("ready", "starting") or (mode == "hold" and returning):
@@ -117,6 +122,19 @@ class PickupService:
             )
         words = {"hold": "the arm is stopped", "parking": "the arm is being parked"}
         raise Refusal("not_started", words.get(str(mode), "the arm is off"), START)
+
+    def _check_processes(self) -> None:
+        """Whether controller and policy worker live: what a dead one wrote last stays to be seen."""
+        if not self._robot.controller_alive():
+            words = "the controller has died or hangs; the servos hold their position"
+            raise Refusal("controller_lost", words, "see GET /v1/faults; it is started again by itself")
+        worker = self._robot.service().get("processes", {}).get("worker")
+        if worker is not None and worker.get("pid") != self._robot.worker().get("pid"):
+            words = "the policy worker has died and is started again"
+            raise Refusal("policy_worker_lost", words, "wait for /readyz")
+        fault = worst_fault(self._robot.service())
+        if fault is not None:
+            raise latched(fault)
 
     def begin(self, x_m: float, y_m: float, pixel: dict[str, Any] | None = None) -> Pickup:
         """Queue a pickup at a point that was checked to be reachable. Raises Refusal (see ``check``)."""
@@ -163,9 +181,9 @@ class PickupService:
         except asyncio.CancelledError:
             self._finish(pickup, "cancelled", "service_stopped", "the service was stopped", started_s)
             raise
-        finally:
-            # Only a bug leads here with an open pickup; it must not keep the service busy for ever.
-            self._finish(pickup, "failed", "internal_error", "see the service's log", started_s)
+        except Exception:  # a bug must not keep the service busy for ever
+            log.exception("pickup %s: a failure that nobody expected", pickup.id)
+            self._finish(pickup, "failed", "internal_error", SEE_LOG, started_s)
 
     async def _run(self, pickup: Pickup, started_s: float) -> None:
         if not await self._until_ready(pickup):
@@ -180,29 +198,23 @@ class PickupService:
         try:
             # The worker first: its first chunk takes longer than the controller waits for a silent source.
             await self._robot.policy_worker("begin", run_id=run_id, pickup_xy_m=[pickup.x_m, pickup.y_m])
-            await self._robot.controller(
-                "run",
-                run_id=run_id,
-                source="policy",
-                args={**self._execution, "run_id": run_id},
-                max_duration_s=self._evidence.limit_s + 2.0,
-            )
-            pickup.status = "running"
-            end = await self._first(watch.until_end())
-        except CommandError as error:
+            end = await self._drive(pickup, watch)
+        except (CommandError, Refusal) as error:
             end = RunEnd("failed", error.code, str(error))
         except asyncio.CancelledError:
             await self._end_run(run_id)
             raise
+        except Exception:  # whatever it is, the arm must not be left to a run that nobody watches
+            log.exception("pickup %s: run %d failed", pickup.id, run_id)
+            end = RunEnd("failed", "internal_error", SEE_LOG)
         pickup.evidence = {
             "grasped": gripper.grasped,
             "released_in_bowl": gripper.released_in_bowl,
             "elapsed_s": round(gripper.elapsed_s, 2),
         }
         if end is None:
-            self._finish(pickup, "cancelled", self._cancel_reason, "ended on request", started_s)
             await self._end_run(run_id)
-            return None
+            return self._finish(pickup, "cancelled", self._cancel_reason, "ended on request", started_s)
         await self._end_run(run_id, hold=end.kind == "failed")
         if end.kind == "stopped":
             timeout = gripper.elapsed_s >= self._evidence.limit_s
@@ -213,6 +225,22 @@ class PickupService:
         if end.kind == "failed":
             return self._finish(pickup, "failed", end.reason, end.detail, started_s)
         return await self._judge(pickup, gripper, pictures, started_s)
+
+    async def _drive(self, pickup: Pickup, watch: RunWatch) -> RunEnd | None:
+        """Let the policy drive until the run's end; ``None`` if it is cancelled, or was before it began."""
+        # Between these checks and the command nothing is awaited: a stop comes before them or after the run.
+        if self._cancel.is_set():
+            return None
+        self._check_processes()
+        await self._robot.controller(
+            "run",
+            run_id=pickup.run_id,
+            source="policy",
+            args={**self._execution, "run_id": pickup.run_id},
+            max_duration_s=self._evidence.limit_s + 2.0,
+        )
+        pickup.status = "running"
+        return await self._first(watch.until_end())
 
     async def _judge(
         self, pickup: Pickup, gripper: GripperEvidence, pictures: PictureEvidence | None, started_s: float
@@ -246,7 +274,8 @@ class PickupService:
         name, table_map = self._overhead
         image = await self._fresh_picture()
         if image is None:
-            raise CommandError(f"camera {name!r} gives no pictures: see its fault", code="camera_lost")
+            why = self._robot.camera(name).get("error") or "see GET /v1/cameras, then check its cable"
+            raise CommandError(f"camera {name!r} gives no pictures: {why}", code="camera_lost")
         point = (pickup.x_m, pickup.y_m)
         looking = self._on_thread(PictureEvidence, image, table_map, point, self._config.bowl, self._evidence)
         pictures: PictureEvidence = await looking
@@ -310,20 +339,20 @@ class PickupService:
     async def _end_run(self, run_id: int, *, hold: bool = False) -> None:
         """Tell worker and controller: back to ready, or hold where it is.
 
-        After a stop the controller is left alone: nothing may move then.
+        The controller is told whatever its status says, which may be older than the run, and knows by the
+        run's number whether this one still goes on. After a stop it is left alone: nothing may move then.
         """
         with contextlib.suppress(CommandError):
             await self._robot.policy_worker("end", timeout_s=0.3)
-        status = self._robot.status()
-        if self._stopped or status.get("mode") != "running" or status.get("run_id") != run_id:
+        if self._stopped:
             return
         try:
-            if hold:
+            await self._robot.controller("end_run", run_id=run_id)
+            if hold and not self._stopped and self._robot.status().get("mode") not in DEALT_WITH:
                 await self._robot.controller("stop", level="hold")
-            else:
-                await self._robot.controller("end_run", run_id=run_id)
         except CommandError as error:
-            log.warning("run %d could not be ended (%s); the controller ends it by itself", run_id, error)
+            if error.code != "no_such_run":  # it was never taken
+                log.warning("run %d could not be ended (%s); the controller ends it by itself", run_id, error)
 
     def _next_run_id(self) -> int:
         known = max((pickup.run_id for pickup in self._pickups.values()), default=0)

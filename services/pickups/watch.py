@@ -50,6 +50,12 @@ class Robot(Protocol):
     def frame(self, camera: str) -> Frame | None:
         """The newest picture of a camera."""
 
+    def controller_alive(self) -> bool:
+        """Whether the controller wrote telemetry a moment ago."""
+
+    def camera(self, name: str) -> dict[str, Any]:
+        """What the camera process says of one camera: ``state``, ``error`` and more."""
+
     async def controller(self, op: str, timeout_s: float = 1.0, **arguments: Any) -> dict[str, Any]:
         """Command the controller."""
 
@@ -126,7 +132,6 @@ class RunWatch:
         for record in self._robot.since(self._tick):
             self._tick = int(record["tick"])
             if int(record["run_id"]) == self._run_id and MODES[int(record["mode"])] == "running":
-                self._seen_running = True
                 self._evidence.update(sample_of(record))
         return (
             self._controller_end(now_s)
@@ -146,6 +151,7 @@ class RunWatch:
         if fault is not None:
             return RunEnd("failed", "fault", f"{fault.get('code', 'fault')}: {fault.get('message', '')}")
         running = status.get("mode") == "running" and status.get("run_id") == self._run_id
+        # By the status alone, which is written after the tick's telemetry: that one may be ahead of it.
         self._seen_running = self._seen_running or running
         if running or (not self._seen_running and now_s - self._begun_s < ACCEPT_S):
             return None

@@ -129,12 +129,15 @@ class ScriptedController(Thread):
         self.script: tuple[Phase, ...] = GOOD_RUN
         self.silent = False
         self.deaf = False
+        self.status_lag_s = 0.0
+        """How long after a command the status of before stays to be seen."""
         self.chunk_age = 2
         self.on_release: Callable[[], None] = lambda: None
         self._tick = 0
         self._until = 0.0
         self._then = ""
         self._run_began = 0.0
+        self._shown_from = 0.0
 
     def moving(self) -> list[dict[str, Any]]:
         return [c for c in self.commands if c["op"] not in ("heartbeat",)]
@@ -168,6 +171,8 @@ class ScriptedController(Thread):
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
         op, mode = command["op"], self.status["mode"]
+        if op != "heartbeat" and self.status_lag_s > 0:
+            self._shown_from = time.monotonic() + self.status_lag_s
         if op == "stop":
             self._then = ""
             if command["level"] == "park":
@@ -186,7 +191,7 @@ class ScriptedController(Thread):
             if mode not in ("ready", "starting", "running"):
                 self.later("starting", "ready")
         elif op == "run":
-            if mode not in ("ready", "hold"):
+            if mode != "ready":
                 return {"ok": False, "code": "not_ready", "message": f"mode is {mode}"}
             self._run_began = time.monotonic()
             self.status.update(mode="running", run_id=command["run_id"], source=command["source"])
@@ -195,7 +200,8 @@ class ScriptedController(Thread):
         return {"ok": True}
 
     def publish(self, now: float) -> None:
-        self.block.write(json.dumps(self.status).encode())
+        if now >= self._shown_from:
+            self.block.write(json.dumps(self.status).encode())
         if self.silent:
             return
         self._tick += 1
@@ -232,10 +238,15 @@ class ScriptedWorker(Thread):
             "latency_ms": {"median": 4.0, "p99": 6.0}, "error": None,
         }  # fmt: skip
         self.commands: list[dict[str, Any]] = []
+        self.on_begin: Callable[[], None] = lambda: None
+        """Called before ``begin`` is answered."""
 
     def step(self) -> None:
         for payload, sender in self.mailbox.drain():
-            self.commands.append(from_json(payload))
+            command = from_json(payload)
+            self.commands.append(command)
+            if command["op"] == "begin":
+                self.on_begin()
             self.mailbox.reply(sender, to_json({"ok": True}))
         self.block.write(json.dumps(self.status).encode())
 
@@ -248,8 +259,13 @@ class ScriptedCameras(Thread):
         self.cube: tuple[float, float] | None = PICKUP
         self._shown: tuple[Any, ByteArray] = (object(), picture(None))
         self.stopped = False
+        self.block = SharedBlock.create(runtime.cameras_status_name, 8192)
+        self.error: str | None = None
 
     def step(self) -> None:
+        told = {"state": "reconnecting" if self.error else "streaming", "error": self.error}
+        states = dict.fromkeys(("overhead", "wrist"), told)
+        self.block.write(json.dumps({"pid": 13, "cameras": states}).encode())
         if self.stopped:
             return
         if self._shown[0] != self.cube:
@@ -372,7 +388,7 @@ class Service:
             mailbox.close()
         for segment in (
             self.controller.ring, self.controller.block, self.worker.block, self.cameras.overhead,
-            self.cameras.wrist, self.board.block,
+            self.cameras.wrist, self.cameras.block, self.board.block,
         ):  # fmt: skip
             segment.close()
         remove_leftovers(self.runtime)

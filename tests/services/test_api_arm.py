@@ -212,6 +212,19 @@ def test_a_stopped_camera_is_said_to_be_stopped(service: Service) -> None:
     assert service.http.get("/v1/cameras/wrist/frame.jpg").json()["code"] == "camera_stale"
 
 
+def test_what_is_wrong_with_a_camera_is_told_wherever_it_is_missed(service: Service) -> None:
+    assert service.http.get("/v1/cameras").json()["wrist"]["state"] == "streaming"
+    service.cameras.error, service.cameras.stopped = "camera wrist: Permission denied", True
+    service.until(lambda: service.http.get("/v1/cameras/wrist/frame.jpg").status_code == 503)
+    assert "Permission denied" in service.http.get("/v1/cameras/wrist/frame.jpg").json()["detail"]
+    assert "Permission denied" in service.http.get("/readyz").json()["checks"]["camera wrist"]
+    told = service.http.get("/v1/state").json()["cameras"]["wrist"]
+    assert (told["state"], told["error"]) == ("reconnecting", "camera wrist: Permission denied")
+    service.board.processes["cameras"].pid = None
+    service.board.publish()
+    service.until(lambda: service.http.get("/v1/cameras").json()["wrist"]["error"] is None)
+
+
 def test_motion_jpeg_is_encoded_once_for_all(service: Service) -> None:
     def first_frames(found: list[bytes]) -> None:
         with service.http.stream("GET", "/v1/cameras/wrist/stream.mjpg") as answer:

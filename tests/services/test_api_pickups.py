@@ -265,9 +265,11 @@ def test_a_stalled_policy_fails_the_run_and_the_arm_holds(
 
 def test_no_overhead_picture_no_pickup(service: Service) -> None:
     service.start()
+    service.cameras.error = "cannot be opened: Permission denied"
     service.cameras.stopped = True
     pickup = service.ended(service.pick().headers["Location"])
     assert (pickup["status"], pickup["reason"]) == ("failed", "camera_lost")
+    assert pickup["detail"].endswith("cannot be opened: Permission denied")
     assert not [c for c in service.controller.commands if c["op"] == "run"]
 
 
