@@ -127,7 +127,7 @@ class ServoBank:
     def write(self, servo_id: int, address: int, data: bytes) -> None:
         """Write bytes as the firmware would: read-only addresses are skipped, actions take effect."""
         i = self._index(servo_id)
-        unlocked = self._get(i, "lock") == 0
+        unlocked, torque = self._get(i, "lock") == 0, self._get(i, "torque_enable")
         touched = [r for r in REGISTERS.values() if r.address < address + len(data) and r.end > address]
         for register in touched:
             if register.area in (Area.READ_ONLY, Area.FACTORY):
@@ -138,7 +138,7 @@ class ServoBank:
             if register.area is Area.EEPROM and unlocked:
                 self._persistent[i, low:high] = chunk
         names = {register.name for register in touched}
-        self._react(i, names)
+        self._react(i, names, torque)
 
     def error_byte(self, servo_id: int) -> int:
         """Error byte that the servo puts into its status packets."""
@@ -171,10 +171,14 @@ class ServoBank:
         self._overload_s[:] = 0.0
         self.overloaded[:] = False
         for i in range(self.n):
-            tick = self.present_tick(i)
-            self._put(self._files[i], "goal_position", encode_signed(round(tick), 15))
-            self._goal[i] = tick
-            self._profile.jump_to(i, tick)
+            self._put(self._files[i], "goal_position", round(self.present_tick(i)) % TICKS_PER_TURN)
+            self._goal[i] = self._zero_tick[i] + self.position_rad[i] * TICKS_PER_RAD
+            self._profile.jump_to(i, float(self._goal[i]))
+        self._dirty = True
+
+    def set_supply(self, voltage_v: float) -> None:
+        """Give all servos another supply, above zero: force, stiffness and speed go with it at once."""
+        self.supply_v[:] = voltage_v
         self._dirty = True
 
     def before_step(self, dt_s: float) -> Drive:
@@ -221,7 +225,8 @@ class ServoBank:
     @property
     def idle(self) -> bool:
         """Whether no servo is driven and nothing is waiting to happen."""
-        return not self._dirty and not self._pending and not self._on.any() and not self.velocity_rad_s.any()
+        waiting = self._dirty or self._pending or (self.voltage_v != self.supply_v).any()
+        return not (waiting or self._on.any() or self.velocity_rad_s.any())
 
     def present_tick(self, index: int) -> float:
         """Position reading before rounding: angle over zero, minus nothing (the offset is in zero_tick)."""
@@ -259,18 +264,16 @@ class ServoBank:
         self._goal[i] = 0.0
         self._dirty = True
 
-    def _react(self, i: int, names: set[str]) -> None:
-        if "torque_enable" in names:
-            self._torque_written(i)
-        if "goal_position" in names and self.overloaded[i]:
-            self._clear_overload(i)
+    def _react(self, i: int, names: set[str], torque: int) -> None:
+        """Act on written registers; ``torque`` is what torque enable held before."""
+        if "torque_enable" in names and self._get(i, "torque_enable") != torque:
+            self._torque_switched(i)
         self._dirty |= names != {"goal_position"}
         if "goal_position" in names and self._get(i, "operating_mode") == 0:
             self._pending.append((self.time_s + self.parameters.command_delay_s, i, self._clamped_goal(i)))
 
-    def _torque_written(self, i: int) -> None:
-        value = self._get(i, "torque_enable")
-        if value == SET_MIDDLE:
+    def _torque_switched(self, i: int) -> None:
+        if self._get(i, "torque_enable") == SET_MIDDLE:
             raw = self.present_tick(i) + self._offset(i)
             offset = int(np.clip(round(raw) % TICKS_PER_TURN - TICKS_PER_TURN // 2, -2047, 2047))
             self._put(self._files[i], "homing_offset", encode_signed(offset, 11))
@@ -285,7 +288,11 @@ class ServoBank:
             self._goal[i] = goal
 
     def _clear_overload(self, i: int) -> None:
-        """A new command gives an overloaded servo its force back."""
+        """Only switching torque, or a reboot, gives an overloaded servo its force back.
+
+        New goals do not, though the manual says so: a controller writes one each tick, and users of real
+        grippers find theirs overloaded until a power cycle.
+        """
         self.overloaded[i] = False
         self._overload_s[i] = 0.0
         self._dirty = True
@@ -295,10 +302,12 @@ class ServoBank:
         return tick + self._offset(i) - float(self._built_offset[i])
 
     def _clamped_goal(self, i: int) -> float:
+        """The goal register within the position limits, in the turn in which the servo is, as it reads it."""
         goal = float(
             np.clip(self._get(i, "goal_position"), self._get(i, "min_position"), self._get(i, "max_position"))
         )
-        return self._to_zero_frame(i, goal)
+        turns = round(self.present_tick(i)) // TICKS_PER_TURN
+        return self._to_zero_frame(i, goal + turns * TICKS_PER_TURN)
 
     def _recompute(self) -> None:
         """Turn registers into gains; only after a write, so that a physics step stays cheap."""

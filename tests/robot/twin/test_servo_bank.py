@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robot.registers import REGISTERS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE, StatusBit
+from robot.registers import REGISTERS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE, StatusBit, encode_signed
 from robot.twin.lockstep import LockstepArm
 from robot.twin.world import World
 
@@ -110,7 +110,7 @@ def test_a_higher_p_gain_sags_less(world):
     assert stiff < 0.65 * soft
 
 
-def test_a_squeezed_gripper_overloads_falls_to_protective_torque_and_a_new_goal_clears_it(world):
+def overload_gripper(world: World) -> None:
     arm = LockstepArm(world)
     arm.enable()
     put(world, 6, "goal_position", 0)  # far past the lower stop
@@ -119,10 +119,109 @@ def test_a_squeezed_gripper_overloads_falls_to_protective_torque_and_a_new_goal_
     put(world, 6, "goal_position", 0)
     run(world, 2.5)
     assert world.follower.error_byte(6) & StatusBit.OVERLOAD
+
+
+def test_a_squeezed_gripper_overloads_and_falls_to_protective_torque_whatever_goals_stream_in(world):
+    overload_gripper(world)
+    for goal in range(60):
+        put(world, 6, "goal_position", goal)
+        put(world, 6, "torque_enable", 1)
+        run(world, 1 / 60)
+        assert world.follower.error_byte(6) & StatusBit.OVERLOAD
     load = get(world, 6, "present_load") & 0x3FF
     assert load <= 205  # protective torque is 20 percent
-    put(world, 6, "goal_position", 1600)
+
+
+def test_switching_torque_or_a_reboot_ends_an_overload(world):
+    overload_gripper(world)
+    put(world, 6, "torque_enable", 0)
     assert not world.follower.error_byte(6) & StatusBit.OVERLOAD
+    put(world, 6, "goal_position", 1600)
+    put(world, 6, "torque_enable", 1)
+    run(world, 0.5)
+    assert not world.follower.error_byte(6) & StatusBit.OVERLOAD
+    world.reset()
+    overload_gripper(world)
+    world.follower.reboot(6)
+    assert not world.follower.error_byte(6) & StatusBit.OVERLOAD
+
+
+def home(world: World, servo_id: int) -> None:
+    """As LeRobot calibrates: no offset, read the raw position, make it 2047."""
+    put(world, servo_id, "lock", 0)
+    put(world, servo_id, "min_position", 0)
+    put(world, servo_id, "max_position", 4095)
+    put(world, servo_id, "homing_offset", 0)
+    offset = get(world, servo_id, "present_position") - 2047
+    put(world, servo_id, "homing_offset", encode_signed(offset, 11))
+    assert get(world, servo_id, "present_position") == pytest.approx(2047, abs=1)
+
+
+def set_middle(world: World, servo_id: int) -> None:
+    put(world, servo_id, "torque_enable", 128)
+
+
+def factory_reset(world: World, servo_id: int) -> None:
+    world.follower.factory_reset(servo_id)
+
+
+@pytest.mark.parametrize("shift", [home, set_middle, factory_reset])
+def test_torque_with_the_present_goal_holds_still_after_the_reading_was_shifted(world, shift):
+    run(world, 0.5)
+    before = world.joint_user
+    for servo_id in range(1, 7):
+        shift(world, servo_id)
+        put(world, servo_id, "goal_position", get(world, servo_id, "present_position"))
+    for servo_id in range(1, 7):
+        put(world, servo_id, "torque_enable", 1)
+    for _ in range(300):
+        world.step()
+        assert np.abs(world.joint_user - before).max() < 2.0
+
+
+def test_a_reset_after_a_shifted_reading_leaves_goals_at_the_pose(world):
+    for servo_id in range(1, 7):
+        home(world, servo_id)
+    world.reset()
+    before = world.joint_user
+    for servo_id in range(1, 7):
+        assert get(world, servo_id, "goal_position") == get(world, servo_id, "present_position")
+        put(world, servo_id, "torque_enable", 1)
+    run(world, 0.5)
+    assert np.abs(world.joint_user - before).max() < 2.0
+
+
+def test_torque_that_is_on_already_may_be_switched_on_again(world):
+    twin = World()
+    for each in (world, twin):
+        LockstepArm(each).enable()
+        put(each, 1, "goal_position", 3000)
+        run(each, 0.2)
+    put(world, 1, "torque_enable", 1)
+    for each in (world, twin):
+        run(each, 0.2)
+    assert (world.joint_user == twin.joint_user).all()
+
+
+def test_a_lower_supply_weakens_a_driven_arm_at_once(world):
+    arm = LockstepArm(world)
+    arm.enable()
+    arm.write(np.array([0.0, 0.0, 0.0, 0.0, 0.0, 20.0]))
+    run(world, 3.0)
+    before = world.joint_user[2]
+    world.follower.set_supply(4.0)
+    run(world, 1.0)
+    assert abs(world.joint_user[2] - before) > 1.0
+    assert get(world, 3, "present_voltage") == pytest.approx(40, abs=2)
+
+
+def test_an_idle_leader_reads_its_new_supply(world):
+    run(world, 0.2)
+    assert world.leader.idle
+    world.leader.set_supply(5.0)
+    run(world, 0.2)
+    assert int.from_bytes(world.leader.read(1, REGISTERS["present_voltage"].address, 1), "little") == 50
+    assert world.leader.idle
 
 
 def test_the_state_block_has_real_units(world):
