@@ -57,7 +57,8 @@ class Bank(Protocol):
 class _Answer:
     """A status packet on its way; what it says is looked up when it is due."""
 
-    due_s: float
+    sent_s: float
+    """When its last byte has left the wire; a delay comes on top, as long as there is one."""
     servo_id: int
     id_now: int
     address: int = 0
@@ -95,7 +96,7 @@ class BusEmulator:
     def due(self, now_s: float) -> bytes:
         """Bytes that have reached the host by ``now_s``, removed from what is on its way."""
         arrived = bytearray()
-        while self._outbox and self._outbox[0].due_s <= now_s:
+        while self._outbox and self._outbox[0].sent_s + self.faults.delay_s <= now_s:
             answer = self._outbox.popleft()
             arrived += self.faults.on_the_way(answer.servo_id, self._frame(answer))
         return bytes(arrived)
@@ -103,7 +104,7 @@ class BusEmulator:
     @property
     def next_due_s(self) -> float | None:
         """When the next answer reaches the host; ``None`` when none is on its way."""
-        return self._outbox[0].due_s if self._outbox else None
+        return self._outbox[0].sent_s + self.faults.delay_s if self._outbox else None
 
     # -- instructions ----------------------------------------------------------------------------------------
 
@@ -180,9 +181,8 @@ class BusEmulator:
         if len(data) < 2 or data[1] == 0 or (len(data) - 2) % (data[1] + 1):
             return
         address, size = data[0], data[1]
-        present = self._present()
         for start in range(2, len(data), size + 1):
-            if data[start] in present:
+            if data[start] in self._present():  # a write before it may have changed an id
                 self.bank.write(data[start], address, data[start + 1 : start + 1 + size])
 
     # -- answers ---------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ class BusEmulator:
 
     def _answer(self, servo_id: int, id_now: int | None = None, *, address: int = 0, size: int = 0) -> None:
         id_now = servo_id if id_now is None else id_now
-        delay_s = self.bank.read(id_now, _RETURN_DELAY, 1)[0] * RETURN_DELAY_S + self.faults.delay_s
+        delay_s = self.bank.read(id_now, _RETURN_DELAY, 1)[0] * RETURN_DELAY_S
         self._line_free_s += delay_s + (STATUS_OVERHEAD + size) * self._byte_s
         self._outbox.append(_Answer(self._line_free_s, servo_id, id_now, address, size))
 

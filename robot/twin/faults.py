@@ -39,7 +39,7 @@ class BusFaults:
     noise: bytes = b""
     """Bytes that come once, before the next answer."""
     delay_s: float = 0.0
-    """Extra time before every answer."""
+    """How late every answer arrives; a host that has long asked again gets the old answer first."""
 
     def on_the_way(self, servo_id: int, frame: bytes) -> bytes:
         """What is left of one answer when it reaches the host."""
@@ -71,7 +71,8 @@ class FaultEvent(StrictModel):
     count: int = Field(1, ge=0, le=1000)
     delay_ms: float = Field(0.0, ge=0, le=1000)
     temperature_c: float = Field(80.0, ge=-20, le=150)
-    voltage_v: float = Field(7.4, ge=0, le=25)
+    voltage_v: float = Field(7.4, ge=3, le=25)
+    """Not below 3 V, where a servo browns out: ``mute`` is what such a servo does."""
 
     @model_validator(mode="after")
     def _check(self) -> FaultEvent:
@@ -79,11 +80,17 @@ class FaultEvent(StrictModel):
             raise ValueError(f"kind {self.kind!r} needs servo_id")
         return self
 
+    def check(self, bank: ServoBank) -> None:
+        """Raises ConfigError where the arm's bus has no such servo."""
+        if self.kind in _NEEDS_SERVO and self.servo_id not in bank.ids:
+            raise ConfigError(
+                f"{self.kind}: no servo {self.servo_id} on the {self.arm}'s bus, it has {list(bank.ids)}"
+            )
+
     def apply(self, bank: ServoBank, faults: BusFaults) -> None:
-        """Let it happen to one arm's servos and bus. Raises ConfigError where there is no such servo."""
+        """Let it happen to one arm's servos and bus. Raises as :meth:`check`."""
+        self.check(bank)
         servo_id = -1 if self.servo_id is None else self.servo_id
-        if self.kind in _NEEDS_SERVO and servo_id not in bank.ids:
-            raise ConfigError(f"no servo {servo_id} on the {self.arm}'s bus, it has {list(bank.ids)}")
         match self.kind:
             case "mute":
                 faults.muted.add(servo_id)
@@ -102,7 +109,7 @@ class FaultEvent(StrictModel):
             case "heat":
                 bank.temperature_c[bank.ids.index(servo_id)] = self.temperature_c
             case "supply":
-                bank.supply_v[:] = self.voltage_v
+                bank.set_supply(self.voltage_v)
 
 
 def parse_fault(raw: Any) -> FaultEvent:

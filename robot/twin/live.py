@@ -31,6 +31,7 @@ from robot.seqlock import SharedBlock
 from robot.twin import child, render_state
 from robot.twin.emulator import BusEmulator
 from robot.twin.faults import FaultEvent, load_faults, parse_fault
+from robot.twin.servo import ServoBank
 from robot.twin.wire import PtyWire
 from robot.twin.world import World, WorldConfig
 
@@ -39,6 +40,8 @@ MAX_LAG_S = 0.05
 arm.
 """
 
+MAX_MESSAGE = 1000
+"""Longest message of a refusal in characters."""
 HOUSEKEEPING_S = 1.0
 CAMERA_START_S = 60.0
 _PUBLISH_EVERY = 2  # steps: 150 Hz, five times the frame rate
@@ -74,10 +77,15 @@ class LiveTwin:
         world: the world to run.
         folder: where the control socket lies; its name also names the shared memory.
         faults: events in the order of their times.
+
+    Raises:
+        ConfigError: an event names a servo that is not there.
     """
 
     def __init__(self, world: World, folder: Path, faults: list[FaultEvent]) -> None:
         self.world = world
+        for event in faults:
+            event.check(self._bank(event))
         self.wires = {
             "follower": PtyWire(BusEmulator(world.follower)),
             "leader": PtyWire(BusEmulator(world.leader)),
@@ -127,7 +135,7 @@ class LiveTwin:
                 for wire in self.wires.values():
                     wire.free_dead_claim()
             while self._faults and now_s - start_s >= self._faults[0].at_s:
-                self._apply(self._faults.pop(0))
+                self._apply_scripted(self._faults.pop(0))
             self._serve(step_s)
 
     def close(self) -> None:
@@ -157,19 +165,27 @@ class LiveTwin:
         render_state.publish(self.block, time.monotonic(), self.world.render_state())
 
     def _apply(self, event: FaultEvent) -> None:
-        wire = self.wires[event.arm]
-        bank = self.world.follower if event.arm == "follower" else self.world.leader
-        event.apply(bank, wire.emulator.faults)
+        event.apply(self._bank(event), self.wires[event.arm].emulator.faults)
+
+    def _apply_scripted(self, event: FaultEvent) -> None:
+        """As :meth:`_apply`; a servo may have got another id meanwhile, which ends no session."""
+        try:
+            self._apply(event)
+        except So101Error as error:
+            sys.stderr.write(f"fault at {event.at_s:g} s left out: {error}\n")
+
+    def _bank(self, event: FaultEvent) -> ServoBank:
+        return self.world.follower if event.arm == "follower" else self.world.leader
 
     def _answer(self, payload: bytes) -> bytes:
         try:
             return to_json({"ok": True} | self._command(from_json(payload)))
         except CommandError as error:
-            return to_json({"ok": False, "code": error.code, "message": str(error)})
+            return _refusal(error.code, str(error))
         except So101Error as error:
-            return to_json({"ok": False, "code": "refused", "message": str(error)})
-        except (KeyError, TypeError, ValueError) as error:
-            return to_json({"ok": False, "code": "malformed", "message": f"{type(error).__name__}: {error}"})
+            return _refusal("refused", str(error))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            return _refusal("malformed", f"{type(error).__name__}: {error}")
 
     def _command(self, command: dict[str, Any]) -> dict[str, Any]:
         world = self.world
@@ -193,6 +209,11 @@ class LiveTwin:
         return world.truth()
 
 
+def _refusal(code: str, message: str) -> bytes:
+    """The answer to a command that was not carried out; what it quotes is cut to what a datagram carries."""
+    return to_json({"ok": False, "code": code, "message": message[:MAX_MESSAGE]})
+
+
 def _floats(command: dict[str, Any], *names: str) -> dict[str, float]:
     unknown = set(command) - set(names)
     if unknown:
@@ -206,7 +227,7 @@ def run_live(options: LiveOptions) -> None:
     The line is ``{"follower", "leader", "cameras": {name: url}, "control", "pid"}``.
 
     Raises:
-        ConfigError: the fault script cannot be read.
+        ConfigError: the fault script cannot be read or names a servo that is not there.
         TwinError: the cameras cannot render; the message names what to install.
     """
     if options.die_with_parent:

@@ -74,6 +74,9 @@ class World:
         self._cube_dof = int(self.model.joint("cube").dofadr[0])
         self._confuser_dof = int(self.model.joint("confuser").dofadr[0])
         self._bowl_xy = self.model.body("bowl").pos[:2].copy()
+        self._cube_geom = int(self.model.geom("cube").id)
+        hand = [int(self.model.body(name).id) for name in ("gripper", "moving_jaw")]
+        self._hand_geoms = frozenset(np.flatnonzero(np.isin(self.model.geom_bodyid, hand)).tolist())
         self._confuser_present = False
         self._last_drive: Drive | None = None
         self.follower = self._bank(self.config.follower)
@@ -242,7 +245,13 @@ class World:
         cube = self.cube_xyz_m
         inside = float(np.hypot(*(cube[:2] - self._bowl_xy))) < 0.05 and float(cube[2]) < 0.045
         speed = float(np.linalg.norm(self.data.qvel[self._cube_dof : self._cube_dof + 3]))
-        return inside and speed < 0.05
+        return inside and speed < 0.05 and not self._cube_is_touched()
+
+    def _cube_is_touched(self) -> bool:
+        """Whether the gripper or its jaw touched the cube in the last step."""
+        pairs = self.data.contact.geom
+        others = pairs[(pairs == self._cube_geom).any(axis=1)].ravel().tolist()
+        return not self._hand_geoms.isdisjoint(others)
 
     def truth(self) -> dict[str, Any]:
         """What a measurement cannot know, for tests and evaluation only."""

@@ -83,7 +83,14 @@ def test_return_delay_is_in_units_of_two_microseconds(bus: BusEmulator, bank: Se
 def test_silent_servo_leaves_its_turn_empty(bus: BusEmulator) -> None:
     bus.faults.muted.add(2)
     request = packets.sync_read((1, 2, 3), 56, 2)
-    assert [p.servo_id for p in ask(bus, request)] == [1, 3]
+    bus.feed(request, 0.0)
+    arrivals: list[tuple[float, int]] = []
+    while (due_s := bus.next_due_s) is not None:
+        (packet,) = PacketParser().feed(bus.due(due_s))
+        arrivals.append((due_s, packet.servo_id))
+    assert [servo_id for _, servo_id in arrivals] == [1, 3]
+    turns = np.array([1, 3])  # of 8 bytes each; the second is nobody's
+    np.testing.assert_allclose([due for due, _ in arrivals], (len(request) + 8 * turns) * BYTE_S)
 
 
 def test_write_is_acknowledged_and_done(bus: BusEmulator, bank: ServoBank) -> None:
@@ -108,6 +115,11 @@ def test_sync_write(bus: BusEmulator, bank: ServoBank) -> None:
     assert ask(bus, packets.sync_write(42, {1: b"\x00\x08", 5: b"\x01\x08"})) == []
     assert get(bank, 1, "goal_position") == 2048
     assert get(bank, 5, "goal_position") == 2049
+
+
+def test_sync_write_that_names_an_id_twice_renames_it_once(bus: BusEmulator, bank: ServoBank) -> None:
+    ask(bus, packets.encode(packets.BROADCAST_ID, Code.SYNC_WRITE, bytes((5, 1, 1, 9, 1, 10))))
+    assert bank.ids == (9, 2, 3, 4, 5, 6)
 
 
 def test_malformed_sync_write_writes_nothing(bus: BusEmulator, bank: ServoBank) -> None:
@@ -174,6 +186,23 @@ def test_lost_corrupt_noisy_and_late_answers(bus: BusEmulator) -> None:
     bus.feed(packets.ping(1), 6.0)
     assert bus.due(6.4) == b""
     assert bus.due(6.6) == b"\xff\xff\x01" + packets.status(1, 0)
+
+
+def test_a_delay_shifts_answers_and_ends_at_once(bus: BusEmulator) -> None:
+    request = packets.sync_read(bus.bank.ids, 56, 15)
+    bus.faults.delay_s = 0.05
+    for tick in range(60):  # a host that asks on without waiting
+        now_s = tick / 60
+        bus.feed(request, now_s)
+        bus.due(now_s)
+    last_s = now_s + (len(request) + 6 * 21) * BYTE_S
+    bus.due(last_s + 0.05 - 1e-6)
+    assert bus.next_due_s == pytest.approx(last_s + 0.05)
+    bus.faults.delay_s = 0.0
+    assert bus.next_due_s == pytest.approx(last_s)
+    bus.due(2.0)
+    assert len(ask(bus, packets.ping(1), 2.0)) == 1
+    assert bus.next_due_s is None
 
 
 def test_half_a_request_of_a_dead_client_is_forgotten(bus: BusEmulator) -> None:

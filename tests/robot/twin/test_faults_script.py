@@ -23,6 +23,7 @@ def test_script_is_read_in_the_order_of_time(tmp_path: Path) -> None:
         ("- {kind: mute}", "needs servo_id"),
         ("- {kind: mute, servo_id: 4, wen: 3}", "wen"),
         ("- {kind: mute, servo_id: 4, at_s: .nan}", "at_s"),
+        ("- {kind: supply, voltage_v: 0}", "voltage_v"),
         ("kind: mute", "list"),
         ("- [", "fault script"),
     ],
@@ -58,6 +59,7 @@ def test_events_do_what_they_say() -> None:
     assert faults.delay_s == 0.03
     assert bank.temperature_c[2] == 85
     assert (bank.supply_v == 5.5).all()
+    assert not bank.idle
     FaultEvent(kind="unmute", servo_id=2).apply(bank, faults)
     assert faults.muted == set()
 
@@ -68,6 +70,14 @@ def test_reboot_turns_torque_off() -> None:
     bank.write(4, torque, b"\x01")
     FaultEvent(kind="reboot", servo_id=4).apply(bank, BusFaults())
     assert bank.read(4, torque, 1) == b"\x00"
+
+
+def test_the_lowest_supply_can_be_read() -> None:
+    world = World()
+    parse_fault({"kind": "supply", "voltage_v": 3.0}).apply(world.follower, BusFaults())
+    for _ in range(20):
+        world.step()
+    assert world.follower.read(1, REGISTERS["present_voltage"].address, 1) == b"\x1e"
 
 
 def test_no_such_servo() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import mujoco
 import numpy as np
 import pytest
 
 from robot.errors import TwinError
+from robot.kinematics import Kinematics
 from robot.twin.lockstep import LockstepArm, LockstepClock
 from robot.twin.world import World
 
@@ -61,6 +63,21 @@ def test_a_cube_dropped_into_the_bowl_counts():
     for _ in range(400):
         world.step()
     assert world.cube_in_bowl
+
+
+def test_a_cube_in_the_bowl_that_is_still_held_does_not_count():
+    world = World()
+    x, y = (float(v) for v in world.bowl_xy_m)
+    hand = Kinematics().solve(np.array([x, y, 0.035]), jaw_yaw_rad=0.0, gripper_rad=1.0)
+    world.place_cube(x, y)
+    world.data.qpos[world._cube + 2] = 0.035
+    counted = []
+    for gripper_rad in np.arange(1.0, 0.0, -0.02):
+        world.data.qpos[:6] = [*hand[:5], gripper_rad]
+        mujoco.mj_forward(world.model, world.data)
+        counted.append(world.cube_in_bowl)
+    assert counted[0] is True
+    assert counted[-1] is False
 
 
 def test_the_confuser_comes_and_goes():
