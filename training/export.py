@@ -37,6 +37,8 @@ from training.policies.act import Act
 OPSET = 18
 """The newest that the quantiser and TensorRT's importer both take."""
 GOLDEN_SAMPLES = 4
+NOISE_LEVELS = 48
+"""Noise of the noisy golden sample, up and down, of 255: enough that resizing it wrongly shows."""
 
 
 class ExportedAct(nn.Module):
@@ -164,10 +166,19 @@ def write_onnx(policy: Act, camera_size_px: tuple[int, int], path: Path) -> None
 def golden_samples(
     policy: Act, corpus: Corpus, camera_size_px: tuple[int, int], count: int = GOLDEN_SAMPLES
 ) -> dict[str, NDArray[Any]]:
-    """Recorded inputs, evenly spaced over the data, and the policy's actions for them, by array name."""
+    """Recorded inputs, evenly spaced over the data, and the policy's actions for them, by array name.
+
+    The pictures are enlarged from the policy's size, in blocks that look the same however they are made small
+    again. So those of the last sample get noise of each pixel, which another way of resizing lets through.
+    """
     rows = np.unique(np.linspace(0, len(corpus) - 1, count).astype(np.int64))
     batch: Batch = corpus.gather(rows)
     images = {camera: enlarged(pictures, camera_size_px) for camera, pictures in batch.images.items()}
+    rng = np.random.default_rng(0)
+    for pictures in images.values():
+        # Two values, alike in all colours, so that the file stays small.
+        noise = rng.choice([-NOISE_LEVELS, NOISE_LEVELS], (*camera_size_px, 1))
+        pictures[-1] = np.clip(pictures[-1] + noise, 0, 255).astype(np.uint8)
     with torch.no_grad():
         actions = policy.predict(
             {camera: torch.from_numpy(pictures) for camera, pictures in images.items()},

@@ -7,12 +7,13 @@ import onnx
 import pytest
 import torch
 
-from inference.bundle import load_bundle
+from inference.bundle import PARITY_USER, load_bundle
 from robot.errors import ConfigError
 from robot.seams import Observation
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
-from training.export import enlarged, export_bundle
+from training.data import Corpus
+from training.export import enlarged, export_bundle, golden_samples
 from training.loop import train
 
 
@@ -44,6 +45,31 @@ def test_a_bundle_gives_what_the_policy_gives(train_config: TrainConfig, tmp_pat
     np.testing.assert_allclose(chunk, expected.numpy(), atol=1e-3)
     again = export_bundle(result.checkpoint, out, camera_size_px=(32, 32))
     assert again.cameras[0].height_px == 32
+
+
+def test_golden_samples_show_a_wrong_resize(
+    train_config: TrainConfig, dataset_root: Path, tmp_path: Path
+) -> None:
+    """A picture that is made small by taking every third pixel must not pass for one that is averaged."""
+    policy = load_checkpoint(train(train_config).checkpoint).build()
+    corpus = Corpus([dataset_root], policy.config, tmp_path / "cache")
+    corpus.open_images()
+    golden = golden_samples(policy, corpus, (96, 96))
+    again = golden_samples(policy, corpus, (96, 96))
+    assert all((golden[name] == again[name]).all() for name in golden)
+    images = {camera: golden[f"image_{camera}"] for camera in policy.config.cameras}
+    decimated = {camera: enlarged(pictures[:, 1::3, 1::3], (96, 96)) for camera, pictures in images.items()}
+    state, pickup = torch.from_numpy(golden["state"]), torch.from_numpy(golden["pickup_xy_m"])
+
+    def error(pictures: dict[str, np.ndarray]) -> np.ndarray:
+        tensors = {camera: torch.from_numpy(values) for camera, values in pictures.items()}
+        with torch.no_grad():
+            actions = policy.predict(tensors, state, pickup).numpy()
+        return np.abs(actions - golden["actions"]).max((1, 2))
+
+    assert error(images).max() < 1e-3
+    assert error(decimated)[:-1].max() < 1e-3
+    assert error(decimated)[-1] > PARITY_USER["fp32"]
 
 
 def test_nothing_but_a_bundle_is_replaced(train_config: TrainConfig, tmp_path: Path) -> None:
