@@ -107,14 +107,15 @@ def _shared(
 ) -> int:
     """Rounds of attempts, as many as episodes are missing; each process takes a stretch of numbers."""
     parts = Path(tempfile.mkdtemp(prefix=f".{writer.root.name}-", dir=writer.root.parent))
-    number = 0
+    number = failures = 0
     try:
         while (missing := episodes - writer.total_episodes) > 0:
             edges = [number + missing * k // jobs for k in range(jobs + 1)]
             stretches = [range(a, b) for a, b in itertools.pairwise(edges) if b > a]
             for folder in _round(parts, stretches, order, on_episode):
                 append_dataset(writer, Dataset(folder))
-            _check(0 if episodes - writer.total_episodes < missing else missing)
+            failures = 0 if episodes - writer.total_episodes < missing else failures + missing
+            _check(failures)
             number += missing
     finally:
         shutil.rmtree(parts, ignore_errors=True)

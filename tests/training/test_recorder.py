@@ -7,9 +7,11 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from robot.errors import BundleError, ConfigError, DatasetError
+from robot.errors import BundleError, ConfigError, DatasetError, So101Error
 from robot.recording.reader import Dataset
 from services.cli import app
+from training import recorder
+from training.demonstrations import Demonstrator
 from training.episodes import CorrectionOrder, DemonstrationOrder
 from training.recorder import record_episodes
 
@@ -47,6 +49,25 @@ def test_impossible_requests(tmp_path: Path) -> None:
     (tmp_path / "full" / "x").write_text("x")
     with pytest.raises(DatasetError, match="not empty"):
         record_episodes(tmp_path / "full", SMALL, 1)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_attempts_that_are_never_kept_come_to_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    """However few are missing in each round of the processes."""
+    rounds = []
+
+    def nothing_kept(parts: Path, stretches: list[range], *rest: object) -> list[Path]:
+        rounds.append(stretches)
+        return []
+
+    monkeypatch.setattr(recorder, "_round", nothing_kept)
+    monkeypatch.setattr(Demonstrator, "episode", lambda self, number: None)
+    with pytest.raises(So101Error, match="attempts in a row gave no episode"):
+        record_episodes(tmp_path / "d", SMALL, 2, jobs=jobs)
+    numbers = [number for stretches in rounds for stretch in stretches for number in stretch]
+    assert numbers == ([] if jobs == 1 else list(range(26)))
 
 
 @pytest.mark.parametrize(
