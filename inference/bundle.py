@@ -114,7 +114,7 @@ def check_hash(path: Path, expected: str) -> None:
 def check_robot(manifest: Manifest, robot: RobotConfig) -> None:
     """Raise a BundleError for the first thing that a robot lacks.
 
-    It must have the cameras, in the policy's size and not slower, and must be able to move as far as the data.
+    It must have the cameras, in the policy's size and not slower, and must be able to go where the data go.
     """
     cameras = {camera.name: camera for camera in robot.cameras}
     for camera in manifest.cameras:
