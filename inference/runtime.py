@@ -107,7 +107,12 @@ class OnnxPolicy:
         self._latency_ms.clear()
 
 
-def _session(model: Path, provider: Provider, threads: int, cache: Path | None) -> ort.InferenceSession:
+def check_provider(provider: str) -> str:
+    """ONNX Runtime's name of an execution provider.
+
+    Raises:
+        BundleError: there is no such one, or this onnxruntime is built without it.
+    """
     if provider not in PROVIDERS:
         raise BundleError(f"unknown execution provider {provider!r}: use one of {', '.join(PROVIDERS)}")
     wanted = PROVIDERS[provider]
@@ -117,6 +122,11 @@ def _session(model: Path, provider: Provider, threads: int, cache: Path | None) 
             f"execution provider {provider!r} is not in this onnxruntime ({', '.join(available)}): "
             "install the extra 'gpu', or ask for 'cpu'"
         )
+    return wanted
+
+
+def _session(model: Path, provider: Provider, threads: int, cache: Path | None) -> ort.InferenceSession:
+    wanted = check_provider(provider)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -139,7 +149,8 @@ def _session(model: Path, provider: Provider, threads: int, cache: Path | None) 
     running = session.get_providers()[0]
     if running != wanted:
         raise BundleError(
-            f"asked for {wanted}, but onnxruntime chose {running}: its libraries do not load here"
+            f"asked for {wanted}, but onnxruntime chose {running}: its libraries do not load here. Install "
+            "the CUDA libraries (and TensorRT's) that this onnxruntime needs, or ask for 'cpu'"
         )
     return session
 

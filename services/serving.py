@@ -43,6 +43,10 @@ class ServeOptions:
     """Overrides the way of executing chunks that the bundle recommends."""
     seed: int = 0
     """Of the twin's world."""
+    provider: str = "cpu"
+    """Execution provider that the policy runs on, and no other: cpu, cuda or tensorrt."""
+    threads: int = 1
+    """Of the policy, within one operator."""
 
 
 def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
@@ -60,6 +64,7 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
     execution = options.execution
     if options.policy is not None:
         execution = execution or read_manifest(options.policy).execution.model_dump()
+        _check_provider(options.provider)
     _check_address(options.host, options.port)
     with runtime_folder() as runtime, contextlib.ExitStack() as stack:
         twin = None
@@ -72,6 +77,7 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
                 "robot": robot,
                 "policy": None if options.policy is None else str(options.policy.resolve()),
                 "execution": execution,
+                "inference": {"provider": options.provider, "threads": options.threads},
                 "twin": None if twin is None else twin.description,
                 "api": {"host": options.host, "port": options.port},
             },
@@ -163,6 +169,14 @@ def _remove_if_dead(runtime: Runtime) -> None:
     with contextlib.suppress(OSError), (runtime.folder / "lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         remove_leftovers(runtime)
+
+
+def _check_provider(provider: str) -> None:
+    """Find out now, and not in the worker, whether an execution provider is there. The CPU is everywhere."""
+    if provider != "cpu":
+        from inference.runtime import check_provider  # onnxruntime has no business in this process
+
+        check_provider(provider)
 
 
 def _check_address(host: str, port: int) -> None:

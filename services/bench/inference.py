@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 
 from inference.bundle import load_bundle
+from inference.runtime import Provider
 from robot.seams import Observation
 from services.shipped import default_policy
 
 
-def bench_inference(folder: Path | None, runs: int, threads: int) -> dict[str, Any]:
+def bench_inference(
+    folder: Path | None, runs: int, threads: int, provider: Provider = "cpu"
+) -> dict[str, Any]:
     """Time a bundle on random pictures of its cameras' size.
 
     Raises:
-        BundleError: the bundle does not load.
+        BundleError: the bundle does not load, or not on this execution provider.
     """
-    bundle = load_bundle(folder or default_policy(), threads=threads)
+    bundle = load_bundle(folder or default_policy(), threads=threads, provider=provider)
     rng = np.random.default_rng(0)
     images = {
         camera.name: rng.integers(0, 256, (camera.height_px, camera.width_px, 3), dtype=np.uint8)

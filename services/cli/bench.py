@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from services.cli.serve import ExecutionProvider, ProviderOption, ThreadsOption
+
 app = typer.Typer(
     help="Figures of this machine, side by side with peers that are installed.", no_args_is_help=True
 )
@@ -45,13 +47,14 @@ def bus(
 def inference(
     bundle: Annotated[Path | None, typer.Argument(help="policy bundle; default the shipped one")] = None,
     runs: Annotated[int, typer.Option(min=10, help="runs to time")] = 300,
-    threads: Annotated[int, typer.Option(min=1, help="threads of the runtime")] = 1,
+    threads: ThreadsOption = 1,
+    provider: ProviderOption = ExecutionProvider.CPU,
     as_json: Json = False,
 ) -> None:
     """Latency of one chunk, images as the cameras give them."""
     from services.bench.inference import bench_inference
 
-    _show("inference", bench_inference(bundle, runs, threads), as_json)
+    _show("inference", bench_inference(bundle, runs, threads, provider.value), as_json)
 
 
 @app.command()
@@ -86,5 +89,5 @@ def pickups(
 def everything() -> None:
     """Bus, inference and loop, one after the other."""
     bus(None, 1000, False)
-    inference(None, 300, 1, False)
+    inference(None, 300, 1, ExecutionProvider.CPU, False)
     loop(None, 20.0, None, None, False)

@@ -18,6 +18,22 @@ class ExecutionMode(StrEnum):
     OPEN_LOOP = "open_loop"
 
 
+class ExecutionProvider(StrEnum):
+    """What a policy runs on; the names are those of ``inference.runtime.PROVIDERS``."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+
+ProviderOption = Annotated[
+    ExecutionProvider, typer.Option(help="what the policy runs on; an error where that is not there")
+]
+ThreadsOption = Annotated[
+    int, typer.Option(min=1, help="threads of the policy; leave a core to the control loop")
+]
+
+
 def serve(
     robot: Annotated[str, typer.Option(help="twin, or the YAML file of a robot")] = "twin",
     policy: Annotated[
@@ -35,6 +51,8 @@ def serve(
         int | None, typer.Option(min=1, help="policy steps per chunk, with --execution receding")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of the twin's world")] = 0,
+    provider: ProviderOption = ExecutionProvider.CPU,
+    threads: ThreadsOption = 1,
 ) -> None:
     """Start the twin or the arm, the policy and the HTTP service; Ctrl-C parks the arm and ends all.
 
@@ -50,7 +68,7 @@ def serve(
     chosen: dict[str, Any] | None = None
     if execution is not None or actions_per_inference is not None:
         chosen = _execution(bundle, execution, actions_per_inference)
-    options = ServeOptions(robot, bundle, host, port, chosen, seed)
+    options = ServeOptions(robot, bundle, host, port, chosen, seed, provider.value, threads)
     if host not in ("127.0.0.1", "::1", "localhost"):
         typer.echo(f"warning: everybody who reaches {host}:{port} can move the arm", err=True)
     run(options, typer.echo)
