@@ -150,6 +150,9 @@ def served(
 def bench_pickups(policy: Path | None, trials: int, seed: int, execution: str | None) -> dict[str, Any]:
     """Pickups at random points of the field, one after the other, through HTTP on the live twin.
 
+    Of ``in_bowl``, ``within_limit`` are those whose run took at most the task's time limit, by which trials
+    in lockstep are judged; the service gives a run more. A run's time is without the looks before and after.
+
     Raises:
         TwinError: the service did not start, or a call was refused.
     """
@@ -171,10 +174,15 @@ def bench_pickups(policy: Path | None, trials: int, seed: int, execution: str | 
                 service.start()
         state = service.call("GET", "/v1/state")
     wins = sum(truth for _, truth in results)
+    seconds = [pickup["evidence"].get("elapsed_s", math.inf) for pickup, _ in results]
     said = [pickup["status"] == "succeeded" for pickup, _ in results]
     return {
         "pickups": trials,
         "in_bowl": wins,
+        "within_limit": sum(
+            truth and elapsed_s <= task.time_limit_s
+            for elapsed_s, (_, truth) in zip(seconds, results, strict=True)
+        ),
         "wilson_95": list(wilson_95(wins, trials)),
         "service_agrees": sum(a == truth for a, (_, truth) in zip(said, results, strict=True)),
         "median_duration_s": float(
