@@ -19,10 +19,18 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing; all their names are on the disk afterwards."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_file(path.parent)
+
+
 def publish(temporary: Path, final: Path) -> None:
     """Move a finished file to its place: a reader sees the old one or the whole new one."""
     sync_file(temporary)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     temporary.replace(final)
     sync_file(final.parent)
 

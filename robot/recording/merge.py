@@ -11,7 +11,7 @@ from robot.recording.features import DEFAULT_FEATURES
 from robot.recording.meta import EpisodeMeta
 from robot.recording.reader import Dataset
 from robot.recording.stats import Stats
-from robot.recording.writer import DatasetWriter
+from robot.recording.writer import MERGE_SCRATCH, DatasetWriter
 
 _FILLED_IN = frozenset(feature.name for feature in DEFAULT_FEATURES)
 
@@ -20,17 +20,24 @@ def append_dataset(writer: DatasetWriter, source: Dataset) -> int:
     """Append every episode of a dataset that this project wrote; returns how many.
 
     Raises:
-        DatasetError: the datasets differ in features, units or frame rate, or the source keeps several
-            episodes in one video.
+        DatasetError: the datasets differ in features, robot type, units, calibration or frame rate, or the
+            source keeps several episodes in one video.
     """
-    for key in ("fps", "features"):
-        if writer.info[key] != source.info[key]:
+    for key in ("fps", "features", "robot_type"):
+        if writer.info.get(key) != source.info.get(key):
             raise DatasetError(f"{source.root} and {writer.root} differ in {key}")
-    said = writer.info.get(layout.EXTRA_KEY, {}).get("units")
+    extra = writer.info.get(layout.EXTRA_KEY, {})
+    said = extra.get("units")
     if said != source.units:
         raise DatasetError(f"{source.root} has units {source.units}, {writer.root} has {said}")
+    hashes = [each.get("calibration_sha256") for each in (source.info.get(layout.EXTRA_KEY, {}), extra)]
+    if all(hashes) and hashes[0] != hashes[1]:
+        raise DatasetError(
+            f"{source.root} has calibration_sha256 {hashes[0]}, {writer.root} has {hashes[1]}: degrees of "
+            "differently calibrated arms do not mix, keep them in datasets of their own"
+        )
     stats = layout.read_episode_stats(source.root)
-    scratch = writer.root / ".merging"
+    scratch = writer.root / MERGE_SCRATCH
     scratch.mkdir(exist_ok=True)
     try:
         for episode in source.episodes:

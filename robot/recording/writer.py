@@ -36,7 +36,7 @@ from robot.recording.features import (
     table_schema,
     to_arrow,
 )
-from robot.recording.files import publish, publish_json, read_json
+from robot.recording.files import make_folder, publish, publish_json, read_json
 from robot.recording.meta import EpisodeMeta, FileSlot, VideoSpan
 from robot.recording.stats import ImageStats, Stats, column_stats, from_json, merge_stats, to_json
 from robot.recording.video import CODECS, CodecName, VideoWriter
@@ -46,6 +46,8 @@ Units = Literal["degrees", "m100_100"]
 """Unit of the five arm joints: degrees, or -100..100 of the swept range. The gripper is always 0..100."""
 
 _SCRATCH = ".recording"
+MERGE_SCRATCH = ".merging"
+"""Folder in a dataset for videos on their way into it."""
 
 
 class DatasetWriter:
@@ -92,7 +94,7 @@ class DatasetWriter:
         """Begin a new dataset.
 
         Args:
-            root: folder that does not exist yet or is empty.
+            root: folder that does not exist yet or is empty, but for what a killed writer left there.
             fps: frames per second.
             cameras: camera name -> (height_px, width_px), both even.
             robot_type: what LeRobot calls the arm.
@@ -106,8 +108,6 @@ class DatasetWriter:
         Raises:
             DatasetError: the folder is in use, or a feature cannot be written.
         """
-        if root.is_dir() and any(root.iterdir()):
-            raise DatasetError(f"{root} is not empty: choose another folder or open it to append")
         if fps < 1:
             raise DatasetError(f"fps must be at least 1, not {fps}")
         encoder = CODECS[codec]
@@ -143,11 +143,17 @@ class DatasetWriter:
                 **(extra_info or {}),
             },
         }
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         lock = _acquire(root)
-        writer = cls(root, lock, info)
-        writer._scratch.mkdir(exist_ok=True)
-        publish_json(root / layout.INFO_FILE, info, writer._scratch)
+        try:
+            if _occupied(root):
+                raise DatasetError(f"{root} is not empty: choose another folder or open it to append")
+            writer = cls(root, lock, info)
+            writer._clear_scratch()
+            publish_json(root / layout.INFO_FILE, info, writer._scratch)
+        except BaseException:
+            os.close(lock)
+            raise
         return writer
 
     @classmethod
@@ -158,11 +164,13 @@ class DatasetWriter:
             DatasetError: there is no such dataset, it is not v3.0, another writer has it open, or it has
                 columns that cannot be written.
         """
-        info = read_json(root / layout.INFO_FILE)
-        if info.get("codebase_version") != layout.CODEBASE_VERSION:
-            raise DatasetError(f"{root} is {info.get('codebase_version')!r}: only v3.0 can be appended to")
         lock = _acquire(root)
         try:
+            info = read_json(root / layout.INFO_FILE)
+            if info.get("codebase_version") != layout.CODEBASE_VERSION:
+                raise DatasetError(
+                    f"{root} is {info.get('codebase_version')!r}: only v3.0 can be appended to"
+                )
             writer = cls(root, lock, info)
             writer._recover()
         except BaseException:
@@ -379,8 +387,7 @@ class DatasetWriter:
 
     def _recover(self) -> None:
         """Bring the folder to a state between two episodes."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        self._scratch.mkdir()
+        self._clear_scratch()
         episodes = layout.read_episodes(self.root)
         whole: list[EpisodeMeta] = []
         for episode in episodes:
@@ -394,19 +401,46 @@ class DatasetWriter:
                 f"{self.root}: info.json counts {total} episodes but episode {lost} is not whole"
             )
         self._next_file = 1 + max((_number(e, self._info) for e in whole), default=-1)
-        if len(whole) > total:
+        stats = self._read_stats()
+        if whole and (len(whole) > total or stats is None):
             # Killed between the episode's row and info.json: everything of it is there, so it counts.
-            known = layout.read_episode_stats(self.root)
-            parts = [known[episode.index] for episode in whole]
-            stats = {f.name: merge_stats([part[f.name] for part in parts]) for f in self._features}
-            self._publish_totals(stats, len(whole), whole[-1].to_index)
-        elif (self.root / layout.STATS_FILE).is_file() and total:
-            self._stats = from_json(read_json(self.root / layout.STATS_FILE))
+            # Or stats.json is lost: without it the next episode's statistics would pass for all.
+            self._publish_totals(self._merge_stats(whole), len(whole), whole[-1].to_index)
+        elif stats is not None:
+            self._stats = stats
         left = FileSlot.of(self._next_file, int(self._info["chunks_size"]))
         leftovers = [left.path(self.root, self._info["data_path"])]
         leftovers += [left.path(self.root, str(self._info["video_path"]), f.name) for f in self._videos]
         for path in leftovers:
             path.unlink(missing_ok=True)
+
+    def _clear_scratch(self) -> None:
+        """Remove what killed writers and merges left, and begin with an empty scratch folder."""
+        for name in (_SCRATCH, MERGE_SCRATCH):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+        self._scratch.mkdir()
+
+    def _read_stats(self) -> dict[str, Stats] | None:
+        """The content of ``stats.json``; ``None`` unless it tells of every feature and of all frames."""
+        try:
+            stats = from_json(read_json(self.root / layout.STATS_FILE))
+        except DatasetError:
+            return None
+        if not all({"mean", "count"} <= stats.get(feature.name, {}).keys() for feature in self._features):
+            return None
+        return stats if int(stats[ACTION]["count"].reshape(-1)[0]) == self._info["total_frames"] else None
+
+    def _merge_stats(self, episodes: Sequence[EpisodeMeta]) -> dict[str, Stats]:
+        """Statistics of the dataset from those in the table of episodes. Raises DatasetError without them."""
+        known = layout.read_episode_stats(self.root)
+        parts = [known[episode.index] for episode in episodes]
+        try:
+            return {f.name: merge_stats([part[f.name] for part in parts]) for f in self._features}
+        except KeyError as error:
+            raise DatasetError(
+                f"{self.root}: neither stats.json nor each row of meta/episodes has statistics of {error}: "
+                "restore them from a copy"
+            ) from error
 
     def _files(self, episode: EpisodeMeta) -> list[Path]:
         files = [episode.data.path(self.root, self._info["data_path"])]
@@ -416,13 +450,26 @@ class DatasetWriter:
 
 def _acquire(root: Path) -> int:
     """Lock a dataset's folder for one writer; the lock dies with the process."""
-    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        descriptor = os.open(root, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise DatasetError(f"no {root}: this is not a LeRobot dataset") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
         raise DatasetError(f"{root} is being written by another process") from error
     return descriptor
+
+
+def _occupied(root: Path) -> bool:
+    """Whether a folder holds more than what a writer leaves that is killed before it has made a dataset."""
+    scratch = {root / _SCRATCH, root / MERGE_SCRATCH}
+    meta = (root / layout.INFO_FILE).parent
+    return any(
+        path not in scratch and (path != meta or not path.is_dir() or any(path.iterdir()))
+        for path in root.iterdir()
+    )
 
 
 def _number(episode: EpisodeMeta, info: Mapping[str, Any]) -> int:

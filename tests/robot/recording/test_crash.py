@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from recording_samples import create, record, vectors
 
 from robot.errors import DatasetError
+from robot.recording.files import read_json
 from robot.recording.reader import Dataset
 from robot.recording.writer import DatasetWriter
 
@@ -60,6 +63,15 @@ def check(root: Path, episodes: int) -> None:
             assert len(dataset.frames(seed, camera)) == LENGTH
 
 
+def check_stats(root: Path, wanted: dict[str, dict[str, list]]) -> None:
+    found = read_json(root / "meta/stats.json")
+    assert list(found) == list(wanted)
+    for feature, part in wanted.items():
+        assert list(found[feature]) == list(part)
+        for name, value in part.items():
+            np.testing.assert_allclose(found[feature][name], value, err_msg=f"{feature} {name}")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(6))
 def test_sigkill_at_any_moment(tmp_path: Path, attempt: int) -> None:
@@ -97,7 +109,7 @@ def test_every_point_between_two_renames(tmp_path: Path, count: int, counted: in
         record(writer, 1, LENGTH)
         before = {name: (root / name).read_bytes() for name in missing if (root / name).is_file()}
         record(writer, 2, LENGTH)
-        whole = (root / "meta/stats.json").read_text()
+        whole = read_json(root / "meta/stats.json")
     for name in missing:
         if name in before:
             (root / name).write_bytes(before[name])
@@ -109,13 +121,93 @@ def test_every_point_between_two_renames(tmp_path: Path, count: int, counted: in
     check(root, counted)
     assert len(list((root / "data").rglob("*.parquet"))) == counted
     if counted == 3:
-        restored = (root / "meta/stats.json").read_text()
-        assert restored.count("[") == whole.count("[")
+        check_stats(root, whole)
         rows = [pq.read_table(p) for p in sorted((root / "meta/episodes").rglob("*.parquet"))]
         assert sum(row["length"][0].as_py() for row in rows) == 3 * LENGTH
     with DatasetWriter.open(root) as writer:
         record(writer, counted, LENGTH)
     check(root, counted + 1)
+
+
+def cut(path: Path) -> None:
+    path.write_text(path.read_text()[:100])
+
+
+def drop_feature(path: Path) -> None:
+    stats = read_json(path)
+    del stats["action"]
+    path.write_text(json.dumps(stats))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut, drop_feature])
+def test_lost_statistics_are_made_again_of_all_episodes(tmp_path: Path, damage: Callable) -> None:
+    for name in ("whole", "damaged"):
+        with create(tmp_path / name) as writer:
+            record(writer, 0, LENGTH)
+            record(writer, 1, LENGTH)
+    damage(tmp_path / "damaged/meta/stats.json")
+    DatasetWriter.open(tmp_path / "damaged").close()
+    check_stats(tmp_path / "damaged", read_json(tmp_path / "whole/meta/stats.json"))
+    damage(tmp_path / "damaged/meta/stats.json")
+    for name in ("whole", "damaged"):
+        with DatasetWriter.open(tmp_path / name) as writer:
+            record(writer, 2, LENGTH)
+    check_stats(tmp_path / "damaged", read_json(tmp_path / "whole/meta/stats.json"))
+
+
+def test_statistics_of_some_frames_are_made_again_of_all(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    with create(root) as writer:
+        record(writer, 0, LENGTH)
+        some = (root / "meta/stats.json").read_text()
+        record(writer, 1, LENGTH)
+        whole = read_json(root / "meta/stats.json")
+    (root / "meta/stats.json").write_text(some)
+    DatasetWriter.open(root).close()
+    check_stats(root, whole)
+
+
+def test_statistics_that_cannot_be_made_again_are_missed_by_name(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    with create(root) as writer:
+        record(writer, 0, LENGTH)
+    row = root / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(row)
+    pq.write_table(table.drop([name for name in table.column_names if name.startswith("stats/action/")]), row)
+    DatasetWriter.open(root).close()
+    (root / "meta/stats.json").unlink()
+    with pytest.raises(DatasetError, match=r"statistics of 'action'"):
+        DatasetWriter.open(root)
+
+
+@pytest.mark.parametrize("left", [".recording/info.json", ".recording/", ".merging/x.mp4", "meta/"])
+def test_what_is_left_of_a_writer_killed_at_its_start_is_no_dataset(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).parent.mkdir(exist_ok=True)
+    if left.endswith("/"):
+        (tmp_path / left).mkdir()
+    else:
+        (tmp_path / left).write_text("{")
+    with create(tmp_path) as writer:
+        record(writer, 0, LENGTH)
+    check(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "meta", "videos"]
+
+
+def test_what_is_left_of_a_killed_merge_is_removed(tmp_path: Path) -> None:
+    create(tmp_path / "d").close()
+    (tmp_path / "d/.merging").mkdir()
+    (tmp_path / "d/.merging/x.mp4").write_text("x")
+    DatasetWriter.open(tmp_path / "d").close()
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["meta"]
+
+
+def test_a_folder_that_is_being_written_is_not_taken_for_leftovers(tmp_path: Path) -> None:
+    with create(tmp_path / "d") as writer:
+        (tmp_path / "d/meta/info.json").unlink()  # as before the first one is published
+        with pytest.raises(DatasetError, match="another process"):
+            create(tmp_path / "d")
+        record(writer, 0, LENGTH)
+    check(tmp_path / "d", 1)
 
 
 def test_a_missing_finished_episode_is_not_papered_over(tmp_path: Path) -> None:

@@ -43,12 +43,16 @@ def test_merged_episodes_are_as_if_recorded_in_one_go(tmp_path: Path) -> None:
 
 
 def test_unlike_datasets_are_not_merged(tmp_path: Path) -> None:
-    with create(tmp_path / "a", ()) as writer:
+    with create(tmp_path / "a", (), calibration_sha256="aa" * 32) as writer:
         record(writer, 0, 2)
     others = {
         "features": {"cameras": (), "extra_features": (Feature("x", "float32", (1,)),)},
         "units": {"cameras": (), "units": "m100_100"},
+        "robot_type": {"cameras": (), "robot_type": "bi_so_follower"},
+        "calibration_sha256 a{64}.* has b{64}": {"cameras": (), "calibration_sha256": "bb" * 32},
     }
-    for says, options in others.items():
-        with create(tmp_path / says, **options) as writer, pytest.raises(DatasetError, match=says):
+    for number, (says, options) in enumerate(others.items()):
+        with create(tmp_path / f"{number}", **options) as writer, pytest.raises(DatasetError, match=says):
             append_dataset(writer, Dataset(tmp_path / "a"))
+    with create(tmp_path / "unsaid", ()) as writer:
+        assert append_dataset(writer, Dataset(tmp_path / "a")) == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -269,13 +270,21 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 
 def test_create_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("x")
+    (tmp_path / ".recording").mkdir()
     with pytest.raises(DatasetError, match="not empty"):
         create(tmp_path)
+    assert (tmp_path / ".recording").is_dir()
+    for name in ("data", "meta/precious"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+        with pytest.raises(DatasetError, match="not empty"):
+            create(tmp_path / "other")
+        shutil.rmtree(tmp_path / "other")
 
 
 def test_open_needs_a_v3_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="not a LeRobot dataset"):
-        DatasetWriter.open(tmp_path)
+    for absent in (tmp_path, tmp_path / "none"):
+        with pytest.raises(DatasetError, match="not a LeRobot dataset"):
+            DatasetWriter.open(absent)
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta/info.json").write_text('{"codebase_version": "v2.1"}')
     with pytest.raises(DatasetError, match=r"v2\.1"):
