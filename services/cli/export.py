@@ -28,6 +28,9 @@ def export(
     actions_per_inference: Annotated[
         int, typer.Option(min=1, help="receding horizon: policy steps before the next chunk takes over")
     ] = 16,
+    m: Annotated[
+        float, typer.Option(help="ensembling weights exp(-m i), i = 0 the oldest: below 0 favours the newest")
+    ] = 0.01,
     dataset: Annotated[
         list[Path] | None,
         typer.Option(help="dataset of the golden samples, default the run's; repeat for more"),
@@ -50,7 +53,7 @@ def export(
             name=name,
             camera_size_px=(height, width),
             execution=ExecutionConfig.model_validate(
-                {"mode": mode, "actions_per_inference": actions_per_inference}
+                {"mode": mode, "actions_per_inference": actions_per_inference, "m": m}
             ),
             datasets=tuple(dataset or ()),
             averaged=not last,
