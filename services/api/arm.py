@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
 from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from robot.errors import CommandError
 from services.api import state as view
 from services.api.context import Context, Ctx
-from services.api.models import StopRequest
+from services.api.models import Nothing, StopRequest
 from services.api.problems import Problem, invalid_request
 
 router = APIRouter(prefix="/v1", tags=["arm"])
 
+STOP_BODY_S = 0.2
+"""Longest wait for a stop's body: what it says matters less than that the arm stops now."""
+STOPPED_S = 0.2
+"""Longest wait for the status to show a stop that the controller has confirmed."""
+MOVING = frozenset({"starting", "ready", "running"})
+"""Modes that a stop ends."""
 SOFTWARE_FAULTS = frozenset({"commander_lost", "controller_lost", "inference_stalled"})
 """Faults of processes, not of the arm. A person who asks for a start has seen that they run again."""
 
@@ -43,17 +52,20 @@ def refused(error: CommandError) -> Problem:
 
 
 @router.post("/start", summary="Energise and go to the ready pose")
-async def start(context: Ctx) -> dict[str, Any]:
+async def start(context: Ctx, body: Nothing | None = None) -> dict[str, Any]:
     """Energise without a snap, then ramp slowly to the ready pose. Idempotent.
 
     A person's start also acknowledges that a process of the service had died and runs again; faults of
     the arm itself have to be cleared by ``POST /v1/faults/clear``.
     """
     try:
-        await _acknowledge_restarts(context)
+        service_too = await _acknowledge_restarts(context)
         await context.link.controller("start", timeout_s=3.0)
     except CommandError as error:
         raise refused(error) from error
+    if service_too:
+        with contextlib.suppress(CommandError):  # else it stays latched, is shown, and no pickup is taken
+            await context.link.supervisor("clear_faults")
     return {"mode": await _settled_mode(context)}
 
 
@@ -67,7 +79,16 @@ async def _settled_mode(context: Context) -> str:
     return view.mode(context)
 
 
-async def _acknowledge_restarts(context: Context) -> None:
+async def _acknowledge_restarts(context: Context) -> bool:
+    """Clear the controller's part, which keeps it from starting.
+
+    Returns:
+        Whether the supervisor has a part too. It is cleared once the controller has taken the start: until
+        then nobody is to think that all is well.
+
+    Raises:
+        CommandError: (``fault_active``) a process has not come back yet, or a controller's refusal.
+    """
     latched = [fault for fault in view.faults(context) if fault.get("code") in SOFTWARE_FAULTS]
     others = [
         fault
@@ -75,16 +96,23 @@ async def _acknowledge_restarts(context: Context) -> None:
         if fault.get("code") not in SOFTWARE_FAULTS and fault.get("severity") not in {"warn", "slow"}
     ]
     if not latched or others:
-        return
-    await _clear(context, latched)
-
-
-async def _clear(context: Context, latched: list[dict[str, Any]]) -> None:
-    service_ids = {fault.get("id") for fault in context.link.service().get("faults", [])}
-    if any(fault.get("id") in service_ids for fault in latched):
-        await context.link.supervisor("clear_faults")
-    if any(fault.get("id") not in service_ids for fault in latched):
+        return False
+    gone = [
+        str(fault.get("code")) for fault in context.link.service().get("faults", []) if fault.get("active")
+    ]
+    if gone:
+        raise CommandError(f"still there: {', '.join(gone)}", code="fault_active")
+    arms, services = _owners(context, latched)
+    if arms:
         await context.link.controller("clear_faults")
+    return services
+
+
+def _owners(context: Context, latched: list[dict[str, Any]]) -> tuple[bool, bool]:
+    """Whether some of these faults are the controller's, and whether some are the supervisor's."""
+    service_ids = {fault.get("id") for fault in context.link.service().get("faults", [])}
+    services = [fault.get("id") in service_ids for fault in latched]
+    return not all(services), any(services)
 
 
 @router.post("/stop", summary="Stop at once")
@@ -110,18 +138,31 @@ async def stop(context: Ctx, request: Request) -> dict[str, Any]:
             await asyncio.sleep(0.15)
     if problem is not None:
         raise problem
-    return {"stopped": True, "level": level, "mode": view.mode(context)}
+    return {"stopped": True, "level": level, "mode": await _mode_after(context, STOPPED_S, MOVING)}
+
+
+async def _mode_after(context: Context, longest_s: float, unlike: frozenset[str]) -> str:
+    """The mode as soon as it is none of these; the one that is seen when the time is up."""
+    deadline_s = time.monotonic() + longest_s
+    while (mode := view.mode(context)) in unlike and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.01)
+    return mode
 
 
 async def _stop_level(request: Request) -> tuple[str, Problem | None]:
-    """The level in the body; hold and a problem where the body is not right."""
+    """The level in the body; hold and a problem where the body is not right, or does not come in time."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > 4096:
-            return "hold", Problem(
-                413, "body_too_large", "the arm was stopped with hold; the body was not read"
-            )
+    try:
+        async with asyncio.timeout(STOP_BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > 4096:
+                    return "hold", Problem(
+                        413, "body_too_large", "the arm was stopped with hold; the body was not read"
+                    )
+    except (TimeoutError, ClientDisconnect):
+        words = f"the arm was stopped with hold; the body did not come within {STOP_BODY_S:g} s"
+        return "hold", Problem(408, "body_too_late", words, 'send nothing, or {"level": "hold"} at once')
     if not body.strip():
         return "hold", None
     try:
@@ -149,11 +190,15 @@ async def faults(context: Ctx) -> dict[str, Any]:
 
 
 @router.post("/faults/clear", summary="Clear faults whose cause is gone", tags=["faults"])
-async def clear_faults(context: Ctx) -> dict[str, Any]:
+async def clear_faults(context: Ctx, body: Nothing | None = None) -> dict[str, Any]:
     """Clear what is latched. Nothing moves. 409 while a cause is still there."""
     latched = [fault for fault in view.faults(context) if fault.get("id") != "api-1"]
+    arms, services = _owners(context, latched)
     try:
-        await _clear(context, latched)
+        if services:
+            await context.link.supervisor("clear_faults")
+        if arms:
+            await context.link.controller("clear_faults")
     except CommandError as error:
         raise refused(error) from error
     return {"cleared": [fault.get("id") for fault in latched]}

@@ -15,7 +15,9 @@ from services.metrics import Metrics
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 ALWAYS = frozenset({"/v1/stop"})
-"""A stop is taken from anybody, and its body, whatever its size, is not in its way."""
+"""A stop is taken from anybody, and its body, whatever its size, is not in its way. That of a foreign
+page's stop is not read: such a page may make the arm hold, but neither move it nor let it fall.
+"""
 MAX_BODY_BYTES = 16 * 1024
 
 
@@ -41,17 +43,24 @@ class Guard:
                 self._count(scope, int(message["status"]), time.monotonic() - began_s)
             await send(message)
 
-        if scope["method"] not in SAFE and scope["path"] not in ALWAYS and _foreign(scope):
+        foreign = scope["method"] not in SAFE and _foreign(scope)
+        if foreign and scope["path"] not in ALWAYS:
             problem = Problem(403, "foreign_origin", "commands are taken from this service's own pages only")
             await problem_response(problem)(scope, receive, counted)
             return
-        limited = receive if scope["path"] in ALWAYS else _limited(scope, receive)
+        always = _no_body if foreign else receive
+        limited = always if scope["path"] in ALWAYS else _limited(scope, receive)
         await self._app(scope, limited, counted)
 
     def _count(self, scope: Scope, status: int, duration_s: float) -> None:
         route: Any = scope.get("route")
         pattern = getattr(route, "path", None)
         self._metrics.request(str(pattern or "other"), str(scope["method"]), status, duration_s)
+
+
+async def _no_body() -> Message:
+    """What a request without a body receives."""
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:

@@ -18,6 +18,10 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
+class Nothing(Request):
+    """The body of a command that takes none: it may be left out or be an empty object."""
+
+
 class StopRequest(Request):
     """How to stop: ``hold`` stays where it is, ``park`` goes to rest first, ``release`` cuts torque."""
 

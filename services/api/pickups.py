@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from robot.errors import CalibrationError, UnreachableError
 from services.api.context import Context, Ctx
-from services.api.models import PickupRequest, PixelPoint
+from services.api.models import Nothing, PickupRequest, PixelPoint
 from services.api.problems import Problem
 from services.pickups import Pickup, Refusal
 
@@ -30,6 +31,7 @@ async def create(request: PickupRequest, response: Response, context: Ctx) -> di
             422, "place_unsupported", "this policy puts everything into the bowl", "leave out 'place'"
         )
     x_m, y_m = _point(request, context)
+    _check_outside_bowl(context, x_m, y_m)
     await _check_reachable(context, x_m, y_m)
     if context.description.get("policy") is None:
         raise Problem(409, "no_policy", "the service runs without a policy", "so101 serve --policy BUNDLE")
@@ -81,6 +83,15 @@ def pixel_to_table(context: Context, pixel: PixelPoint) -> tuple[float, float]:
         raise Problem(422, "unreachable", str(error), "choose a pixel on the table") from error
 
 
+def _check_outside_bowl(context: Context, x_m: float, y_m: float) -> None:
+    """What lies in the bowl is where it is to go. Raises Problem 422."""
+    bowl = context.config.bowl
+    if bowl is not None and math.hypot(x_m - bowl.x_m, y_m - bowl.y_m) <= bowl.radius_m:
+        words = f"the point lies in the bowl at ({bowl.x_m:g}, {bowl.y_m:g}) m"
+        remedy = f"choose a point more than {bowl.radius_m:g} m from the bowl's middle"
+        raise Problem(422, "in_bowl", words, remedy)
+
+
 async def _check_reachable(context: Context, x_m: float, y_m: float) -> None:
     loop = asyncio.get_running_loop()
     try:
@@ -118,7 +129,7 @@ async def one(pickup_id: str, context: Ctx) -> dict[str, Any]:
 
 
 @router.post("/{pickup_id}/cancel", summary="End a pickup")
-async def cancel(pickup_id: str, context: Ctx) -> dict[str, Any]:
+async def cancel(pickup_id: str, context: Ctx, body: Nothing | None = None) -> dict[str, Any]:
     """The run is ended and the arm goes back to its ready pose. A finished pickup stays as it is."""
     pickup = _find(context, pickup_id)
     context.pickups.cancel(pickup)

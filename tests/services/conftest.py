@@ -302,6 +302,7 @@ class Service:
 
     def __init__(self, parent: Path) -> None:
         self.runtime = Runtime.create(parent)
+        self.config = robot_config()
         self.controller = ScriptedController(self.runtime)
         self.worker = ScriptedWorker(self.runtime)
         self.cameras = ScriptedCameras(self.runtime)
@@ -329,7 +330,7 @@ class Service:
         self.http = httpx.Client(timeout=10)
 
     def serve(self) -> None:
-        context = make_context(self.runtime, self.description, robot_config(), EVIDENCE)
+        context = make_context(self.runtime, self.description, self.config, EVIDENCE)
         config = uvicorn.Config(
             create_app(context),
             port=0,

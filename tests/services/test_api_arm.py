@@ -59,6 +59,8 @@ STOPS: list[tuple[bytes | None, dict[str, str], int]] = [
     (b"{}", JSON, 200),
     (b'{"level": "hold"}', {"content-type": "text/plain"}, 200),
     (b'{"level": "hold"}', {"origin": "http://elsewhere.example"}, 200),
+    (b'{"level": "release"}', {"origin": "http://elsewhere.example"}, 200),
+    (b'{"level": "park"}', {"origin": "null"}, 200),
     (b'{"level": "banana"}', JSON, 422),
     (b'{"level": NaN}', JSON, 422),
     (b'{"level": "hold", "why": 1}', JSON, 422),
@@ -79,6 +81,36 @@ def test_what_cannot_be_understood_still_stops(service: Service) -> None:
             assert answer.json()["code"] and "banana" not in answer.text
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_stop_does_not_wait_for_its_body(service: Service, leaves: bool) -> None:
+    service.start()
+    head = f"POST /v1/stop HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\nContent-Length: 20\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as raw:
+        raw.sendall(head.encode() + b'{"level"')
+        if leaves:
+            raw.shutdown(socket.SHUT_RDWR)
+        else:
+            assert b" 408 " in raw.recv(4096).splitlines()[0]
+        service.until(lambda: {"op": "stop", "level": "hold"} in service.controller.commands)
+    service.until(lambda: service.mode() == "hold")
+
+
+def test_a_stop_answers_with_the_mode_that_it_led_to(service: Service) -> None:
+    service.start()
+    service.controller.status_lag_s = 0.1
+    assert service.http.post("/v1/stop").json()["mode"] == "hold"
+
+
+def test_commands_without_fields_take_none(service: Service) -> None:
+    for path in ("/v1/start", "/v1/faults/clear", "/v1/pickups/nope/cancel"):
+        for body in ('{"speed": 2}', '{"x": NaN}', "NaN", "[]", "not json"):
+            answer = service.http.post(path, content=body, headers=JSON)
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), (path, body)
+    assert service.controller.moving() == []
+    for body in ("", "{}"):
+        assert service.http.post("/v1/start", content=body, headers=JSON).status_code == 200
+
+
 def test_stop_is_answered_when_the_controller_is_not_there(service: Service) -> None:
     service.controller.deaf = True
     answer = service.http.post("/v1/stop")
@@ -87,13 +119,18 @@ def test_stop_is_answered_when_the_controller_is_not_there(service: Service) -> 
 
 
 def test_stop_does_not_wait_behind_a_flood_and_slow_work(service: Service) -> None:
+    # Within the workspace, yet without a pose: the search over all approaches takes longest.
+    wide = service.config.workspace.model_copy(update={"max_radius_m": 0.6})
+    service.config = service.config.model_copy(update={"workspace": wide})
+    service.end_serving()
+    service.serve()
     service.start()
     done = threading.Event()
+    answers: list[str] = []
 
     def flood() -> None:
         while not done.is_set():
-            # Unreachable by pose: the search over all approaches takes longest.
-            service.pick(x_m=0.1, y_m=0.12)
+            answers.append(service.pick(x_m=0.45, y_m=0.1).json()["detail"])
 
     threads = [threading.Thread(target=flood) for _ in range(4)]
     for thread in threads:
@@ -105,6 +142,7 @@ def test_stop_does_not_wait_behind_a_flood_and_slow_work(service: Service) -> No
         done.set()
         for thread in threads:
             thread.join()
+    assert len(answers) >= len(threads) and all("nearest pose" in answer for answer in answers)
 
 
 def test_start_with_a_latched_fault_is_refused_with_the_way_out(service: Service) -> None:
@@ -131,6 +169,17 @@ def test_a_persons_start_acknowledges_a_process_that_runs_again(service: Service
     assert service.http.get("/readyz").json()["code"] == "not_ready"
     service.start()
     service.until(lambda: not service.http.get("/v1/state").json()["faults"])
+
+
+def test_what_happened_stays_latched_when_the_start_is_not_taken(service: Service) -> None:
+    service.board.raise_fault("controller_lost", "the controller was killed (signal 9)", "look at the arm")
+    service.until(lambda: bool(service.http.get("/v1/state").json()["faults"]))
+    active = service.http.post("/v1/start")
+    assert (active.status_code, active.json()["code"]) == (409, "fault_active")
+    service.board.settle("controller_lost")
+    service.controller.deaf = True
+    assert service.http.post("/v1/start").status_code == 503
+    assert [fault.code for fault in service.board.faults] == ["controller_lost"]
 
 
 def test_but_not_a_fault_of_the_arm_beside_it(service: Service) -> None:

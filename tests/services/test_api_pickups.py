@@ -111,6 +111,7 @@ BAD: list[tuple[str, str, int, str]] = [
     ("too far", '{"x_m": 0.9, "y_m": 0.0}', 422, "unreachable"),
     ("off the scale", '{"x_m": 900, "y_m": 0.0}', 422, "invalid_request"),
     ("inside the base", '{"x_m": 0.0, "y_m": 0.0}', 422, "unreachable"),
+    ("in the bowl", '{"x_m": 0.18, "y_m": -0.26}', 422, "in_bowl"),
     ("behind", '{"x_m": -0.2, "y_m": 0.0}', 422, "unreachable"),
     ("place", '{"x_m": 0.24, "y_m": 0.03, "place": {"x_m": 0.2, "y_m": 0.1}}', 422, "place_unsupported"),
     ("NaN place", '{"x_m": 0.24, "y_m": 0, "place": {"x_m": NaN, "y_m": 0.1}}', 422, "invalid_request"),
@@ -284,6 +285,7 @@ def test_a_restarted_api_knows_the_interrupted_pickup_and_holds_the_arm(service:
     # A killed process would not have written how it ended, nor ended the run.
     journal.write_text(as_killed + '{"id": "cut o')
     service.controller.now("running")
+    service.until(lambda: b'"mode": "running"' in (service.controller.block.read() or b""))
     service.serve()
     pickup = service.http.get(location).json()
     assert (pickup["status"], pickup["reason"]) == ("failed", "interrupted")
