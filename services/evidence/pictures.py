@@ -26,6 +26,8 @@ class PictureFindings:
     """How much of the object's colour is still at the pickup point, relative to before."""
     arrived_share: float
     """How much of the object's colour has come into the bowl, relative to what was at the pickup point."""
+    elsewhere_share: float
+    """How much of it has come to other places, relative to the same; slivers at edges are left out."""
 
 
 class PictureEvidence:
@@ -55,6 +57,8 @@ class PictureEvidence:
         self._lab = _lab(before)
         self._disc = from_pickup_m <= self.config.object_radius_m
         self._bowl = from_bowl_m <= bowl.radius_m
+        # What stands in the bowl is higher than the table and may be seen beyond the rim.
+        self._elsewhere = ~self._disc & (from_bowl_m > bowl.radius_m + self.config.object_radius_m)
         ring = (from_pickup_m >= near) & (from_pickup_m <= far) & ~self._bowl
         self._weights = np.ones(3)
         self._tolerance = self.config.same_colour
@@ -68,16 +72,17 @@ class PictureEvidence:
         return self.colour is not None and self.object_share >= self.config.least_object
 
     def compare(self, after: ByteArray) -> PictureFindings:
-        """Shares of the object's colour at the pickup point and in the bowl in the later picture."""
+        """Shares of the object's colour at its place, in the bowl and elsewhere in the later picture."""
         if after.shape != self._lab.shape:
             raise ValueError(f"the pictures differ in size: {self._lab.shape} and {after.shape}")
         there = max(1, int(self._object.sum()))
         now = self._like_object(_lab(after))
-        arrived = now & ~self._like_object(self._lab) & self._bowl
+        come = now & ~self._like_object(self._lab)
         return PictureFindings(
             object_share=self.object_share,
             left_share=float((now & self._disc).sum() / there),
-            arrived_share=float(arrived.sum() / there),
+            arrived_share=float((come & self._bowl).sum() / there),
+            elsewhere_share=float(_without_slivers(come & self._elsewhere, there).sum() / there),
         )
 
     def verdict(self, after: ByteArray) -> tuple[Verdict, PictureFindings]:
@@ -89,6 +94,9 @@ class PictureEvidence:
             verdict = Verdict("still_at_pickup_point", "the object still lies where it was")
         elif findings.arrived_share < self.config.arrived:
             verdict = Verdict("not_seen_in_bowl", "the object left its place but is not seen in the bowl")
+        elif findings.elsewhere_share > self.config.elsewhere:
+            words = "something of the object's colour is in the bowl, but also where nothing was before"
+            verdict = Verdict("another_moved", words)
         else:
             verdict = Verdict(None)
         return verdict, findings
@@ -120,6 +128,14 @@ class PictureEvidence:
         difference = (lab - self.colour) * self._weights
         close: Mask = np.linalg.norm(difference, axis=-1) <= self._tolerance
         return close
+
+
+def _without_slivers(mask: Mask, object_px: int) -> Mask:
+    """The mask without what is thinner than a third of an object of so many pixels: edges that shook."""
+    side_px = max(1, round(np.sqrt(object_px) / 3))
+    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side_px, side_px), np.uint8))
+    thick: Mask = opened > 0
+    return thick
 
 
 def _lab(image: ByteArray) -> FloatArray:

@@ -13,6 +13,7 @@ Reason = Literal[
     "no_object_seen",
     "still_at_pickup_point",
     "not_seen_in_bowl",
+    "another_moved",
     "timeout",
 ]
 
@@ -63,6 +64,10 @@ class EvidenceConfig:
     """At most this share of the object's pixels may be left at the pickup point."""
     arrived: float = 0.2
     """At least this share of the object's pixels must have come to the bowl."""
+    elsewhere: float = 0.35
+    """At most this share of the object's pixels may have come to where neither it nor the bowl is: else it
+    may have been pushed there, and what is in the bowl is another one that looks like it.
+    """
 
 
 @dataclass(frozen=True, slots=True)

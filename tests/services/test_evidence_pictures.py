@@ -100,6 +100,27 @@ def test_a_confuser_that_stays_does_not_disturb() -> None:
     assert verdict.succeeded
 
 
+def test_one_in_the_bowl_while_another_came_to_lie_elsewhere_is_no_success() -> None:
+    lookalike, pushed_to = (0.22, 0.08), (0.25, -0.12)
+    verdict, findings = evidence(picture([PICKUP, lookalike])).verdict(picture([pushed_to, IN_BOWL], seed=1))
+    assert verdict.reason == "another_moved", findings
+    assert findings.elsewhere_share > 0.7 and findings.arrived_share > 0.5
+
+
+def test_one_that_stands_on_the_rim_is_not_elsewhere() -> None:
+    on_the_rim = (BOWL.x_m - 0.054, BOWL.y_m)
+    verdict, findings = evidence(picture([PICKUP])).verdict(picture([on_the_rim], seed=1))
+    assert verdict.succeeded and findings.elsewhere_share == 0.0, findings
+
+
+def test_an_arm_of_the_objects_colour_that_stands_a_little_different_is_not_elsewhere() -> None:
+    before, after = picture([PICKUP]), picture([IN_BOWL], seed=1)
+    cv2.rectangle(before, (100, 60), (260, 90), RED, -1)
+    cv2.rectangle(after, (103, 63), (263, 93), RED, -1)
+    verdict, findings = evidence(before).verdict(after)
+    assert verdict.succeeded, findings
+
+
 def test_an_empty_place_is_said_to_be_empty() -> None:
     empty = evidence(picture([]))
     assert not empty.object_seen
