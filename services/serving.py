@@ -66,6 +66,7 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
         execution = execution or read_manifest(options.policy).execution.model_dump()
         _check_provider(options.provider)
     _check_address(options.host, options.port)
+    say = undisturbed(say)
     with runtime_folder() as runtime, contextlib.ExitStack() as stack:
         twin = None
         if config.kind == "twin":
@@ -93,6 +94,16 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
         supervisor.before_stop = lambda: park(runtime, config, supervisor, say)
         herald = Herald(options, say)
         supervisor.run(herald.poll)
+
+
+def undisturbed(say: Callable[[str], None]) -> Callable[[str], None]:
+    """The same, but a terminal that has gone away ends nothing: the arm comes first."""
+
+    def told(line: str) -> None:
+        with contextlib.suppress(OSError):
+            say(line)
+
+    return told
 
 
 class Herald:
@@ -136,8 +147,8 @@ def park(runtime: Runtime, config: RobotConfig, supervisor: Supervisor, say: Cal
     try:
         if link.status().get("mode", "off") == "off" or not link.controller_alive():
             return
-        say("parking the arm (again to stop at once)")
         client.ask({"op": "stop", "level": "park"}, timeout_s=1.0)
+        say("parking the arm (again to stop at once)")
         deadline_s = time.monotonic() + PARK_S
         while time.monotonic() < deadline_s and not supervisor.hurried:
             if link.controller_alive() and link.status().get("mode") in ("off", "fault"):
@@ -154,8 +165,7 @@ def runtime_folder() -> Iterator[Runtime]:
     """A new runtime folder that is locked while it is in use; those of killed services are removed."""
     parent = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
     for folder in parent.glob("so101-*"):
-        if (folder / "lock").is_file():
-            _remove_if_dead(Runtime(folder))
+        _remove_if_dead(Runtime(folder))
     runtime = Runtime.create(parent)
     with (runtime.folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -166,6 +176,7 @@ def runtime_folder() -> Iterator[Runtime]:
 
 
 def _remove_if_dead(runtime: Runtime) -> None:
+    """Remove what a killed service left. Without a lock it is being made; another user's is not ours."""
     with contextlib.suppress(OSError), (runtime.folder / "lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         remove_leftovers(runtime)

@@ -163,8 +163,13 @@ class Supervisor:
 
     def stop(self) -> None:
         """Bring the arm to rest, end the children in reverse order, remove sockets and segments."""
-        if self.before_stop is not None and self.children and not self._twin_lost:
-            self.before_stop()
+        try:
+            if self.before_stop is not None and self.children and not self._twin_lost:
+                self.before_stop()
+        finally:
+            self._end_children()
+
+    def _end_children(self) -> None:
         for child in reversed(list(self.children.values())):
             _terminate(child)
             child.info.state = "stopped"

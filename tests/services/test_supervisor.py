@@ -110,6 +110,18 @@ def test_children_give_way_by_nice_and_stop_in_order(supervisor: Supervisor) -> 
     assert asked == [True] and not alive(controller) and not alive(worker)
 
 
+def test_children_end_in_order_whatever_befalls_the_parking(supervisor: Supervisor) -> None:
+    controller, worker = pid(supervisor, "controller"), pid(supervisor, "worker")
+
+    def fail() -> None:
+        raise BrokenPipeError("the terminal is gone")
+
+    supervisor.before_stop = fail
+    with pytest.raises(BrokenPipeError):
+        supervisor.stop()
+    assert not alive(controller) and not alive(worker) and supervisor.children == {}
+
+
 def test_a_child_that_ignores_the_signal_is_killed(tmp_path: Path, supervisor: Supervisor) -> None:
     (tmp_path / "stubborn.py").write_text(
         "import signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from services.serving import park, runtime_folder, undisturbed
+from tests.services.conftest import Service
+
+
+def gone(line: str) -> None:
+    raise BrokenPipeError("the terminal is gone")
+
+
+@pytest.mark.slow
+def test_the_arm_is_parked_although_the_terminal_is_gone(service: Service) -> None:
+    service.start()
+    supervisor: Any = SimpleNamespace(hurried=False)
+    park(service.runtime, service.config, supervisor, undisturbed(gone))
+    assert service.controller.moving()[-1] == {"op": "stop", "level": "park"}
+    assert service.mode() == "off"
+    service.start()
+    with pytest.raises(BrokenPipeError):  # it was told before anything was said
+        park(service.runtime, service.config, supervisor, gone)
+    assert service.controller.moving()[-1] == {"op": "stop", "level": "park"}
+
+
+def test_the_folder_of_another_user_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "so101-theirs").mkdir()
+    theirs = tmp_path / "so101-theirs" / "lock"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+    def forbidding(real: Any) -> Any:
+        def guarded(path: Path, *arguments: Any, **options: Any) -> Any:
+            if path == theirs:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *arguments, **options)
+
+        return guarded
+
+    for name in ("open", "stat", "is_file"):  # root is refused nothing
+        monkeypatch.setattr(Path, name, forbidding(getattr(Path, name)))
+    with runtime_folder() as runtime:
+        assert runtime.folder.is_dir()
+    assert not runtime.folder.exists() and theirs.parent.is_dir()
