@@ -37,10 +37,15 @@ def _timed(cycle: Callable[[], object], cycles: int) -> dict[str, Any]:
     return {"cycle_ms": {"median": float(median), "p99": float(p99)}, "cpu_share": share}
 
 
-def _ours(port: str, cycles: int) -> dict[str, Any]:
+def _present_pose(port: str) -> dict[int, int]:
+    """Ticks by servo: the goals of all cycles, so that nothing moves. Raises ServoError."""
     with FeetechBus(port) as bus:
-        reply = bus.sync_read(IDS, REGISTERS["present_position"].address, 2)
-        goals = {i: int.from_bytes(packet.data, "little") for i, packet in reply.replies.items()}
+        replies = bus.sync_read_all(IDS, REGISTERS["present_position"].address, 2)
+    return {i: int.from_bytes(packet.data, "little") for i, packet in replies.items()}
+
+
+def _ours(port: str, cycles: int, goals: dict[int, int]) -> dict[str, Any]:
+    with FeetechBus(port) as bus:
 
         def cycle() -> None:
             bus.sync_read(IDS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
@@ -49,7 +54,7 @@ def _ours(port: str, cycles: int) -> dict[str, Any]:
         return _timed(cycle, cycles)
 
 
-def _vendor_sdk(port: str, cycles: int) -> dict[str, Any]:
+def _vendor_sdk(port: str, cycles: int, goals: dict[int, int]) -> dict[str, Any]:
     """The Feetech SDK as LeRobot drives it: group sync read and group sync write."""
     import scservo_sdk as sdk
 
@@ -61,10 +66,7 @@ def _vendor_sdk(port: str, cycles: int) -> dict[str, Any]:
     writer = sdk.GroupSyncWrite(handler, packets, REGISTERS["goal_position"].address, 2)
     for i in IDS:
         reader.addParam(i)
-    reader.txRxPacket()
-    for i in IDS:
-        position = reader.getData(i, STATE_BLOCK_ADDRESS, 2)
-        writer.addParam(i, [position & 0xFF, position >> 8])
+        writer.addParam(i, list(goals[i].to_bytes(2, "little")))
 
     def cycle() -> None:
         reader.txRxPacket()
@@ -76,16 +78,16 @@ def _vendor_sdk(port: str, cycles: int) -> dict[str, Any]:
         handler.closePort()
 
 
-def _rustypot(port: str, cycles: int) -> dict[str, Any]:
+def _rustypot(port: str, cycles: int, goals: dict[int, int]) -> dict[str, Any]:
     """Rustypot has no call for the whole block: it reads positions only, 93 bytes fewer on the wire."""
     from rustypot import Sts3215PyController
 
     controller = Sts3215PyController(serial_port=port, baudrate=BAUD, timeout=0.1)
-    goals = controller.sync_read_present_position(list(IDS))
+    ticks = [goals[i] for i in IDS]
 
     def cycle() -> None:
         controller.sync_read_present_position(list(IDS))
-        controller.sync_write_goal_position(list(IDS), goals)
+        controller.sync_write_raw_goal_position(list(IDS), ticks)
 
     return _timed(cycle, cycles)
 
@@ -95,12 +97,14 @@ def bench_bus(port: str | None, cycles: int) -> dict[str, Any]:
 
     Raises:
         PortError: the port cannot be opened.
+        ServoError: servos do not answer; the message names them, and nothing was written.
     """
     with ExitStack() as stack:
         if port is None:
             port = stack.enter_context(TwinProcess(cameras=False)).follower
-        ours = _ours(port, cycles)
-        peers = {"feetech-servo-sdk": _vendor_sdk(port, cycles)}
+        goals = _present_pose(port)
+        ours = _ours(port, cycles, goals)
+        peers = {"feetech-servo-sdk": _vendor_sdk(port, cycles, goals)}
         if find_spec("rustypot") is not None:
-            peers["rustypot (positions only)"] = _rustypot(port, cycles)
+            peers["rustypot (positions only)"] = _rustypot(port, cycles, goals)
     return {**ours, "wire_ms": WIRE_MS, "cycles": cycles, "peers": peers}

@@ -26,6 +26,8 @@ from robot.twin.tasks import PickPlace
 
 START_TIMEOUT_S = 120.0
 PICKUP_TIMEOUT_S = 60.0
+UP = ("ready:", "up,")
+"""How the line begins that says where the service is: without, and with a fault to clear."""
 
 
 class Served:
@@ -94,6 +96,8 @@ def served(
 ) -> Iterator[Served]:
     """Start ``so101 serve`` on a free port, wait until it is ready, end it afterwards.
 
+    A fault that a busy machine has latched meanwhile is cleared.
+
     Robot, policy, seed and execution are its options.
 
     Raises:
@@ -124,20 +128,24 @@ def served(
         raise TwinError("the service has no output")
 
     def listen() -> None:
-        for line in output:
-            lines.put(line)
+        with output:
+            for line in output:
+                lines.put(line)
 
     threading.Thread(target=listen, daemon=True).start()
     try:
         said: list[str] = []
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        while not any(line.startswith("ready:") for line in said):
+        while not any(line.startswith(UP) for line in said):
             try:
                 said.append(lines.get(timeout=0.2))
             except queue.Empty:
                 if process.poll() is not None or time.monotonic() > deadline_s:
                     raise TwinError("the service did not become ready: " + "".join(said[-8:])) from None
-        yield Served(port)
+        service = Served(port)
+        if said[-1].startswith(UP[1]):
+            service.call("POST", "/v1/faults/clear")
+        yield service
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -35,7 +35,9 @@ def evaluate(
     ] = None,
     width: Annotated[
         int | None,
-        typer.Option(help="render pictures this wide and enlarge them: faster, not the same pictures"),
+        typer.Option(
+            min=16, help="render pictures this wide and enlarge them: faster, not the same pictures"
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,

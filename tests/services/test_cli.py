@@ -69,3 +69,8 @@ def test_policies_for_programs() -> None:
     for entry in found:
         assert {"name", "parameters", "inputs", "action_space"} <= set(entry)
     assert any(entry["name"] == "act_small" and entry["parameters"] > 1_000_000 for entry in found)
+
+
+def test_pictures_without_width_are_refused() -> None:
+    run = so101("eval", "policies/pick_place", "--episodes", "1", "--width", "0")
+    assert run.returncode == 2 and "--width" in run.stderr, run.stderr

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import http.client
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robot.bus import FeetechBus
+from robot.errors import ServoError, TwinError
+from robot.registers import REGISTERS
+from services.bench.bus import IDS, _present_pose, _vendor_sdk, bench_bus
+from services.bench.loop import _pick
+from services.bench.served import Served, served
+from tests.robot.served_bus import ServedBus
+
+GOAL = REGISTERS["goal_position"].address
+
+
+def goals(port: str) -> dict[int, int]:
+    with FeetechBus(port) as bus:
+        replies = bus.sync_read_all(IDS, GOAL, 2)
+    return {i: int.from_bytes(packet.data, "little") for i, packet in replies.items()}
+
+
+@pytest.fixture
+def servos() -> Any:
+    served_bus = ServedBus()
+    yield served_bus
+    served_bus.unplug()
+
+
+def test_missing_servos_are_named_and_nothing_is_written(servos: ServedBus) -> None:
+    before = goals(servos.path)
+    servos.faults.muted.add(4)
+    with pytest.raises(ServoError, match="wrist_flex"):
+        bench_bus(servos.path, 10)
+    servos.faults.muted.clear()
+    assert goals(servos.path) == before
+
+
+def test_a_peer_that_loses_answers_writes_the_pose_all_the_same(servos: ServedBus) -> None:
+    pose = _present_pose(servos.path)
+    servos.faults.lose[2] = 3
+    _vendor_sdk(servos.path, 2, pose)
+    assert goals(servos.path) == pose and all(pose.values())
+
+
+class Refusing:
+    """A service that stops the arm after every pickup, loses a connection, and forgets nothing."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+        self.calls: list[str] = []
+        self.ready = True
+
+    def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        self.calls.append(path)
+        if path == "/v1/faults/clear":
+            raise http.client.RemoteDisconnected("gone")
+        return {}
+
+    def start(self) -> None:
+        self.calls.append("start")
+        self.ready = True
+
+    def pickup(self, x_m: float, y_m: float) -> dict[str, Any]:
+        if not self.ready:
+            raise TwinError("POST /v1/pickups: 409 the arm is stopped")
+        self.ready = False
+        if self.calls.count("start") == 2:
+            self.stop.set()
+        return {"status": "failed"}
+
+
+def test_the_loop_is_measured_with_an_arm_that_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.bench.loop.RESTART_S", 0.0)
+    stop, finished = threading.Event(), list[str]()
+    service: Any = Refusing(stop)
+    _pick(service, stop, finished)
+    assert finished == ["failed"] * 3 and service.calls.count("start") == 2
+
+
+def test_a_service_that_comes_up_with_a_fault_is_cleared_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "python"
+    script.write_text(
+        "#!/bin/sh\necho 'starting'\necho 'up, with a fault to clear (x): http://h:1'\nexec sleep 60\n"
+    )
+    script.chmod(0o755)
+    asked: list[str] = []
+    monkeypatch.setattr("services.bench.served.sys.executable", os.fspath(script))
+    monkeypatch.setattr(Served, "call", lambda service, method, path, body=None: asked.append(path))
+    with served():
+        assert asked == ["/v1/faults/clear"]
