@@ -38,6 +38,8 @@ MAX_WORD = 0x7FFF
 """Largest magnitude of a signed word."""
 SLOW_EVERY = 10
 """Physics steps between two passes of the slow loop (current, supply, heat, overload): 33 ms."""
+PROTECTION_UNIT_S = 0.01
+"""One unit of the protection time and over-current time registers."""
 SET_MIDDLE = 128
 """Writing this to torque enable makes the present position 2048."""
 
@@ -101,6 +103,9 @@ class ServoBank:
         self._steps = 0
         self._overload_s = np.zeros(self.n)
         self.overloaded = np.zeros(self.n, dtype=bool)
+        self._over_current_s = np.zeros(self.n)
+        self.over_current = np.zeros(self.n, dtype=bool)
+        self._hot = np.zeros(self.n, dtype=bool)
         self._dirty = True
         self._drive: Drive | None = None
         for i in range(self.n):
@@ -168,9 +173,9 @@ class ServoBank:
         self.velocity_rad_s[:] = 0.0
         self.force_nm[:] = 0.0
         self._pending.clear()
-        self._overload_s[:] = 0.0
-        self.overloaded[:] = False
+        self._hot[:] = False
         for i in range(self.n):
+            self._clear_protection(i)
             self._put(self._files[i], "goal_position", round(self.present_tick(i)) % TICKS_PER_TURN)
             self._goal[i] = self._zero_tick[i] + self.position_rad[i] * TICKS_PER_RAD
             self._profile.jump_to(i, float(self._goal[i]))
@@ -220,7 +225,7 @@ class ServoBank:
             - (self.temperature_c - p.ambient_c) / p.thermal_resistance_k_per_w
         )
         self.temperature_c += heating_w / p.heat_capacity_j_per_k * dt_s
-        self._watch_overload(dt_s)
+        self._protect(dt_s)
 
     @property
     def idle(self) -> bool:
@@ -259,10 +264,8 @@ class ServoBank:
     def _boot(self, i: int) -> None:
         self._files[i] = self._persistent[i]
         self._put(self._files[i], "torque_limit", self._get(i, "max_torque"))
-        self.overloaded[i] = False
-        self._overload_s[i] = 0.0
+        self._clear_protection(i)
         self._goal[i] = 0.0
-        self._dirty = True
 
     def _react(self, i: int, names: set[str], torque: int) -> None:
         """Act on written registers; ``torque`` is what torque enable held before."""
@@ -280,21 +283,22 @@ class ServoBank:
             self._put(self._persistent[i], "homing_offset", encode_signed(offset, 11))
             self._put(self._files[i], "torque_enable", 0)
             return
-        self._clear_overload(i)
+        self._clear_protection(i)
         present = self.present_tick(i)
         self._profile.jump_to(i, self._to_zero_frame(i, present))
         goal = self._clamped_goal(i) if self.stale_goal_jump else self._to_zero_frame(i, present)
         if not any(pending[1] == i for pending in self._pending):
             self._goal[i] = goal
 
-    def _clear_overload(self, i: int) -> None:
-        """Only switching torque, or a reboot, gives an overloaded servo its force back.
+    def _clear_protection(self, i: int) -> None:
+        """Only switching torque, or a reboot, gives a servo its force back that protects itself.
 
         New goals do not, though the manual says so: a controller writes one each tick, and users of real
         grippers find theirs overloaded until a power cycle.
         """
         self.overloaded[i] = False
-        self._overload_s[i] = 0.0
+        self.over_current[i] = False
+        self._overload_s[i] = self._over_current_s[i] = 0.0
         self._dirty = True
 
     def _to_zero_frame(self, i: int, tick: float) -> float:
@@ -319,7 +323,10 @@ class ServoBank:
         mode = column("operating_mode")
         self._velocity_mode = mode == 1
         self._any_velocity_mode = bool(self._velocity_mode.any())
-        self._on = (column("torque_enable") == 1) & (mode <= 1)
+        unloading = column("unloading_condition").astype(np.int64)
+        limp = self._hot & ((unloading & StatusBit.HEAT) != 0)
+        limp |= self.over_current & ((unloading & StatusBit.CURRENT) != 0)
+        self._on = (column("torque_enable") == 1) & (mode <= 1) & ~limp
         self._goal_speed = column("goal_speed")
         speed = np.abs(self._goal_speed)
         unlimited = (speed == 0) & ((column("phase").astype(np.int64) & 8) != 0)
@@ -327,23 +334,35 @@ class ServoBank:
         acceleration = column("acceleration")
         self._acceleration_limit = np.where(acceleration == 0, 1e9, acceleration * ACCELERATION_STEPS_S2)
         limit_pct = np.minimum(column("torque_limit"), 1000.0) / 10.0
-        limit_pct = np.where(self.overloaded, np.minimum(limit_pct, column("protective_torque")), limit_pct)
+        weak = self.overloaded & ((unloading & StatusBit.OVERLOAD) != 0)
+        limit_pct = np.where(weak, np.minimum(limit_pct, column("protective_torque")), limit_pct)
         stall = p.stall_force_nm(self.supply_v)
         self._stiffness = np.where(self._on, stall * DUTY_PER_RAD_AND_P * column("p_gain"), 0.0)
         self._force_limit = np.where(self._on, stall * limit_pct / 100.0, 0.0)
         self._damping = np.where(self._on, p.driven_damping_nm_s_per_rad, p.viscous_nm_s_per_rad)
         self._overload_pct = column("overload_torque")
-        self._overload_after_s = column("protection_time") * 0.01
+        self._overload_after_s = column("protection_time") * PROTECTION_UNIT_S
+        self._protection_a = column("protection_current") * CURRENT_MA_PER_UNIT / 1000.0
+        self._over_current_after_s = column("over_current_time") * PROTECTION_UNIT_S
+        self._max_temperature_c = column("max_temperature")
         self._dirty = False
         self._drive = Drive(np.zeros(self.n), self._stiffness, self._force_limit, self._damping)
 
-    def _watch_overload(self, dt_s: float) -> None:
+    def _protect(self, dt_s: float) -> None:
+        """Overload for its time leaves the protective torque; over-current for its time, and heat as long as
+        it lasts, leave none. The unloading register says which of them do so.
+        """
         duty_pct = 100.0 * np.abs(self.force_nm) / self.parameters.stall_force_nm(self.supply_v)
         over = (duty_pct > self._overload_pct) & self._on
         self._overload_s = np.where(over, self._overload_s + dt_s, 0.0)
         tripped = over & (self._overload_s > self._overload_after_s) & ~self.overloaded
-        if tripped.any():
+        self._over_current_s = np.where(self.current_a > self._protection_a, self._over_current_s + dt_s, 0.0)
+        cut = (self._over_current_s > self._over_current_after_s) & ~self.over_current
+        hot = self.temperature_c > self._max_temperature_c
+        if (tripped | cut | (hot != self._hot)).any():
             self.overloaded |= tripped
+            self.over_current |= cut
+            self._hot = hot
             self._dirty = True
 
     def _status(self, i: int) -> int:
@@ -353,6 +372,8 @@ class ServoBank:
             status |= StatusBit.VOLTAGE
         if self.temperature_c[i] > self._get(i, "max_temperature"):
             status |= StatusBit.HEAT
+        if self.over_current[i]:
+            status |= StatusBit.CURRENT
         if self.overloaded[i]:
             status |= StatusBit.OVERLOAD
         return status

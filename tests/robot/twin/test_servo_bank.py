@@ -146,6 +146,42 @@ def test_switching_torque_or_a_reboot_ends_an_overload(world):
     assert not world.follower.error_byte(6) & StatusBit.OVERLOAD
 
 
+def test_over_current_for_its_time_lets_go_until_torque_is_switched(world):
+    LockstepArm(world).enable()
+    put(world, 6, "lock", 0)
+    put(world, 6, "protection_current", 20)  # 130 mA
+    put(world, 6, "over_current_time", 50)  # 0.5 s
+    put(world, 6, "overload_torque", 100)
+    put(world, 6, "min_position", 0)
+    put(world, 6, "goal_position", 0)  # far past the lower stop
+    run(world, 0.4)
+    assert not world.follower.error_byte(6)
+    run(world, 0.8)
+    assert world.follower.error_byte(6) == StatusBit.CURRENT
+    assert get(world, 6, "present_current") == 0
+    put(world, 6, "goal_position", 1600)
+    run(world, 0.1)
+    assert world.follower.error_byte(6) == StatusBit.CURRENT
+    assert get(world, 6, "present_load") == 0
+    put(world, 6, "torque_enable", 0)
+    assert not world.follower.error_byte(6)
+
+
+@pytest.mark.parametrize(("unloading", "falls"), [(44, True), (40, False)])
+def test_a_servo_that_is_too_hot_lets_go_if_its_unloading_condition_says_so(world, unloading, falls):
+    arm = LockstepArm(world)
+    arm.enable()
+    put(world, 2, "unloading_condition", unloading)
+    arm.write(np.zeros(6))
+    run(world, 3.0)
+    raised = world.joint_user[1]
+    world.follower.temperature_c[1] = 80.0
+    run(world, 1.0)
+    assert world.follower.error_byte(2) == StatusBit.HEAT
+    assert bool(abs(world.joint_user[1] - raised) > 15.0) is falls
+    assert (get(world, 2, "present_load") == 0) is falls
+
+
 def home(world: World, servo_id: int) -> None:
     """As LeRobot calibrates: no offset, read the raw position, make it 2047."""
     put(world, servo_id, "lock", 0)
