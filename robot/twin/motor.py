@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robot.registers import TICKS_PER_TURN
 from robot.seams import FloatArray
@@ -84,6 +85,24 @@ class Profile:
         """Put one setpoint somewhere, at rest."""
         self.position[index] = position
         self.velocity[index] = 0.0
+
+    def turn(
+        self,
+        who: NDArray[np.bool_],
+        velocity: FloatArray,
+        max_acceleration: FloatArray,
+        limits: tuple[FloatArray, FloatArray],
+        dt_s: float,
+    ) -> None:
+        """Advance those of ``who`` by ``dt_s`` at a velocity, changed within the acceleration.
+
+        A setpoint does not leave its ``limits`` (lowest, highest): what is blocked piles nothing up.
+        """
+        most = max_acceleration * dt_s
+        reached = self.velocity + np.minimum(np.maximum(velocity - self.velocity, -most), most)
+        position = np.minimum(np.maximum(self.position + reached * dt_s, limits[0]), limits[1])
+        self.velocity = np.where(who, reached, self.velocity)
+        self.position = np.where(who, position, self.position)
 
     def step(
         self, goal: FloatArray, max_speed: FloatArray, max_acceleration: FloatArray, dt_s: float

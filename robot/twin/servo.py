@@ -195,12 +195,28 @@ class ServoBank:
         if self._dirty or self._drive is None:
             self._recompute()
         if self._any_velocity_mode:
-            self._goal = np.where(
-                self._velocity_mode, self._profile.position + self._goal_speed * dt_s, self._goal
-            )
-        self._profile.step(self._goal, self._speed_limit, self._acceleration_limit, dt_s)
+            self._turn(dt_s)
+        else:
+            self._profile.step(self._goal, self._speed_limit, self._acceleration_limit, dt_s)
         setpoint = (self._profile.position - self._zero_tick) / TICKS_PER_RAD
         return Drive(setpoint, self._stiffness, self._force_limit, self._damping)
+
+    def _turn(self, dt_s: float) -> None:
+        """As the profile's step, where some servos are in velocity mode.
+
+        Their setpoints lead the joints by no more than what already takes all of the force.
+        """
+        turning, profile = self._velocity_mode, self._profile
+        present = self._zero_tick + self.position_rad * TICKS_PER_RAD
+        lead = np.zeros(self.n)
+        np.divide(self._force_limit * TICKS_PER_RAD, self._stiffness, out=lead, where=self._stiffness > 0)
+        speed = np.where(self._on, self._goal_speed, 0.0)
+        before = profile.position, profile.velocity
+        profile.step(self._goal, self._speed_limit, self._acceleration_limit, dt_s)
+        profile.position = np.where(turning, before[0], profile.position)
+        profile.velocity = np.where(turning, before[1], profile.velocity)
+        profile.turn(turning, speed, self._acceleration_limit, (present - lead, present + lead), dt_s)
+        self._goal = np.where(turning, profile.position, self._goal)
 
     def after_step(
         self, position_rad: FloatArray, velocity_rad_s: FloatArray, force_nm: FloatArray, dt_s: float

@@ -74,7 +74,7 @@ def test_a_fault_ends_the_replay_with_its_name() -> None:
     episode = own_recording(ServoParameters(), 60)
     world = World(WorldConfig(bare=True))
     arm = LockstepArm(world)
-    world.follower.supply_v[:] = 4.5
+    world.follower.set_supply(4.5)
     with pytest.raises(So101Error, match=r"4\.5 V"):
         play(
             episode,

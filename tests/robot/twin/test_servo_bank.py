@@ -182,6 +182,41 @@ def test_a_servo_that_is_too_hot_lets_go_if_its_unloading_condition_says_so(worl
     assert (get(world, 2, "present_load") == 0) is falls
 
 
+def turn(world: World, speed: int, acceleration: int = 254) -> None:
+    put(world, 5, "operating_mode", 1)
+    put(world, 5, "acceleration", acceleration)
+    put(world, 5, "goal_speed", encode_signed(speed, 15))
+    put(world, 5, "torque_enable", 1)
+
+
+@pytest.mark.parametrize("speed", [300, 1000, -1000])
+def test_velocity_mode_turns_at_the_goal_speed(world, speed):
+    turn(world, speed)
+    run(world, 0.3)
+    before = world.joint_user[4]
+    run(world, 0.5)
+    assert (world.joint_user[4] - before) / 0.5 == pytest.approx(speed * 360 / 4096, rel=0.03)
+
+
+def test_velocity_mode_keeps_to_the_acceleration(world):
+    before = world.joint_user[4]
+    turn(world, 1000, acceleration=10)  # 1000 steps/s^2
+    run(world, 0.5)
+    # Half of a t^2 is 125 steps or 11 degrees, less the lag behind the setpoint.
+    assert 7.0 < world.joint_user[4] - before < 11.0
+
+
+def test_a_blocked_servo_in_velocity_mode_turns_back_at_once(world):
+    turn(world, 2000)
+    run(world, 1.8)  # most of it at the joint's stop
+    stopped = world.joint_user[4]
+    run(world, 0.5)
+    assert world.joint_user[4] == pytest.approx(stopped, abs=0.5)
+    put(world, 5, "goal_speed", encode_signed(-1000, 15))
+    run(world, 1.0)
+    assert world.joint_user[4] < stopped - 45.0
+
+
 def home(world: World, servo_id: int) -> None:
     """As LeRobot calibrates: no offset, read the raw position, make it 2047."""
     put(world, servo_id, "lock", 0)
