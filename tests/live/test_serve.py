@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 
+from robot.config import load_robot
 from robot.joints import JOINTS
 from robot.runtime import Runtime
 from robot.telemetry import Record, TelemetryRing
@@ -28,8 +29,17 @@ pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(420)]
 BUNDLE = Path(os.environ.get("SO101_TEST_POLICY", policies_root() / "pick_place"))
 FINAL = ("succeeded", "failed", "cancelled")
 MOVED_DEG = 2.0
-JUMP_DEG = 8.0
-"""More than any joint may turn from one tick to the next."""
+FASTEST_DPS = load_robot("twin")[0].gate.max_velocity.array()[:5]
+"""Speed of each arm joint that the gate lets through."""
+CATCH_UP = 1.25
+"""A servo that lagged behind its goal is this much faster for a moment."""
+NOISE_DEG = 1.0
+SAG_DEG = 4.0
+"""How far from its goal a servo holds the arm against gravity."""
+SILENT_S = 0.25
+"""No telemetry for so long: the controller was restarted, or the machine stood still. The servos have got to
+their last goal meanwhile.
+"""
 
 
 class Live:
@@ -171,7 +181,7 @@ def test_a_killed_process_leaves_the_arm_holding(live: Live, process: str, settl
     held = np.array([record["position"] for record in records if record["tick"] > held_since])
     assert len(held) > 20
     assert np.ptp(held[:, :5], axis=0).max() < MOVED_DEG
-    assert _largest_step(records) < JUMP_DEG
+    _check_no_jump(records)
 
     live.until(lambda: live.http.get("/healthz").status_code == 200, 30, "the API")
     state = live.state()
@@ -208,11 +218,13 @@ def _fresh(ring: TelemetryRing) -> bool:
     return record is not None and time.monotonic() - float(record["time_s"]) < 0.2
 
 
-def _largest_step(records: list[Record]) -> float:
-    """Largest change of an arm joint between two records of neighbouring ticks, degrees."""
-    steps = [
-        float(np.abs(b["position"][:5] - a["position"][:5]).max())
-        for a, b in pairwise(records)
-        if b["tick"] == a["tick"] + 1
-    ]
-    return max(steps, default=0.0)
+def _check_no_jump(records: list[Record]) -> None:
+    """No arm joint was faster than the gate allows, nor left its last goal while the controller was away."""
+    for a, b in pairwise(records):
+        gap_s = float(b["time_s"] - a["time_s"])
+        if gap_s < SILENT_S:
+            moved = np.abs(b["position"][:5] - a["position"][:5])
+            assert (moved <= CATCH_UP * FASTEST_DPS * gap_s + NOISE_DEG).all(), (moved, gap_s)
+        else:
+            left = np.abs(b["position"][:5] - a["goal"][:5])
+            assert (left <= SAG_DEG).all(), (left, gap_s)
