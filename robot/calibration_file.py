@@ -168,8 +168,8 @@ def _refuse_foreign(raw: dict[str, Any], name: str) -> None:
     if "calib_mode" in raw or any(isinstance(raw.get(key), list) for key in ("homing_offset", "motor_names")):
         raise CalibrationError(
             f"{name} is in LeRobot's old schema (lists and calib_mode, before May 2025): its offsets were "
-            "applied in software and mean nothing to the servos now; calibrate the arm again with `so101 "
-            "calibrate arm`"
+            "applied in software and mean nothing to the servos now; calibrate the arm again with "
+            "`lerobot-calibrate`"
         )
     if "servos_offsets" in raw or "servos_calibration_position" in raw:
         raise CalibrationError(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from robot.errors import ConfigError
 from robot.joints import JOINTS
@@ -64,6 +64,14 @@ class GateConfig(StrictModel):
     """Per second squared."""
     table_margin_m: Positive = 0.002
     """Height above the table under which no fingertip is commanded."""
+
+    @field_validator("max_velocity", "max_acceleration")
+    @classmethod
+    def _above_zero(cls, values: JointValues) -> JointValues:
+        for name in JOINTS:
+            if getattr(values, name) <= 0:
+                raise ValueError(f"{name} is {getattr(values, name):g}, it must be above 0")
+        return values
 
 
 class BowlConfig(StrictModel):

@@ -72,6 +72,8 @@ class Controller:
         self.lateness = Lateness(config.control_hz)
         self.tick_index = int(self.clock.now_s() / self._dt_s)
         self._torque_period = max(1, round(TORQUE_CHECK_S / self._dt_s))
+        self._torque_due = 0
+        self._whole = True
         self._goal: FloatArray | None = None
         self._state: ArmState | None = None
         self._state_tick = 0
@@ -132,14 +134,24 @@ class Controller:
         self._publisher.publish(Tick(tick, now_s, self._state, self._state_tick, target, result, self._goal))
 
     def _look(self, tick: int, now_s: float) -> ArmState | None:
-        """Read the arm and latch what is wrong with it."""
+        """Read the arm and latch what is wrong with it; those that answer are watched while others do not."""
         state = self._link.read(now_s)
+        whole = not self._link.missing
+        recovered, self._whole = whole and not self._whole, whole
         if state is None:
             return None
-        self._state, self._state_tick = state, tick
-        self.faults.update(self._supervisor.look(state, self._goal), Supervisor.CODES, now_s)
-        if self.modes.driven and tick % self._torque_period == 0:
-            self.modes.lost_torque(self._link.limp_joints(now_s), now_s)
+        self._state = state
+        if whole:
+            self._state_tick = tick
+        found = self._supervisor.look(state, self._goal, self._link.missing)
+        self.faults.update(found, Supervisor.CODES, now_s)
+        # A servo that was silent may have been reset: it must get no goal before it has been asked.
+        if self.modes.energised and (recovered or tick >= self._torque_due):
+            limp = self._link.limp_joints(now_s)
+            again_soon = limp is None and whole
+            self._torque_due = tick + (1 if again_soon else self._torque_period)
+            if limp is not None:
+                self.modes.lost_torque(limp, now_s)
         return state
 
     def close(self) -> None:

@@ -8,6 +8,7 @@
     ├── BusError               the serial bus
     │   ├── PortError          the port is absent, busy or was unplugged
     │   └── ServoError         one servo: silent, corrupt, wrong model (has .joint and .servo_id)
+    │       └── AlarmError     a servo whose voltage or heat alarm forbids torque
     ├── CameraError            a camera that cannot be opened or has stopped
     ├── UnreachableError       a point or pose the arm cannot take (says why)
     ├── CommandError           a command that the controller refuses in its present mode (has .code)
@@ -20,6 +21,11 @@ Messages name the thing and the remedy.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from robot.seams import ArmState
 
 
 class So101Error(Exception):
@@ -48,12 +54,21 @@ class ServoError(BusError):
     Attributes:
         joint: name of the joint, or ``None`` where only the id is known.
         servo_id: id on the bus.
+        seen: what the other servos said in the same read, zeros for those in ``missing``; ``None`` where
+            nothing was read.
+        missing: joints that are not in ``seen``.
     """
 
     def __init__(self, message: str, *, servo_id: int, joint: str | None = None) -> None:
         super().__init__(message)
         self.servo_id = servo_id
         self.joint = joint
+        self.seen: ArmState | None = None
+        self.missing: tuple[str, ...] = ()
+
+
+class AlarmError(ServoError):
+    """A servo may not be energised: its supply or its temperature is out of range."""
 
 
 class CameraError(So101Error):

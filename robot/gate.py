@@ -1,8 +1,8 @@
 """The last thing between any source and the servos. Pure: no I/O, no clock.
 
-Every command is within the joint limits, the speed and acceleration limits, and above the table, whatever
-the source asks for. Per joint it is a second-order tracker in discrete time: each tick picks the speed with
-which the joint moves during the tick, such that it can still stop where it must.
+Every command is within the joint limits and the speed and acceleration limits, and keeps the two fingertips
+above the table, whatever the source asks for. Per joint it is a second-order tracker in discrete time: each
+tick picks the speed with which the joint moves during the tick, such that it can still stop where it must.
 
 Stopping from speed v, losing ``a dt`` per tick, takes the distance of the braking rule v^2 / 2a, here in its
 exact form for ticks. Moving with v for one tick and then stopping, with u = v / (a dt), n = floor(u) and
@@ -14,8 +14,11 @@ and the tracker uses its inverse: the fastest speed from which a distance is eno
 steadily, that motion is followed and only what is left is braked for, so there is no lag on a smooth path;
 a target that stands still is never overshot.
 
-What the gate does not know: forces, contact with anything but the table, the arm's own links, and whether
-the servos follow (``robot.supervision`` watches that).
+The table guard covers the fingertips alone. A pose that folds the arm can bring the wrist, its motor or the
+back of the gripper under the table while the fingertips are above it; who plans such poses has to check them.
+
+What the gate does not know either: forces, contact with anything but the table, the arm's own links, and
+whether the servos follow (``robot.supervision`` watches that).
 """
 
 from __future__ import annotations
@@ -83,6 +86,8 @@ class Gate:
         self._step_velocity: list[float] = (config.max_acceleration.array() * dt_s).tolist()
         self.speed_scale = 1.0
         """Share of the maximum speeds in use, 0 < scale <= 1; lowered while a fault asks for slow motion."""
+        self.top_speed = math.inf
+        """Speed that no joint exceeds on its way to a target, user units per second; lowered during ramps."""
         self.reset((config.min_position.array() + config.max_position.array()) / 2.0)
 
     def reset(self, position: FloatArray) -> None:
@@ -151,7 +156,7 @@ class Gate:
         self._target_step[i] = step
         rest = goal - steady - position
         velocity = steady / dt_s + math.copysign(_fastest(abs(rest), step_velocity, dt_s), rest)
-        limit = self._max_velocity[i] * self.speed_scale
+        limit = min(self._max_velocity[i] * self.speed_scale, self.top_speed)
         velocity = min(max(velocity, -limit), limit)
         # The target's motion may lead towards a joint limit: always be able to stop in front of it.
         velocity = min(velocity, _fastest(max(self._high[i] - position, 0.0), step_velocity, dt_s))
@@ -236,7 +241,7 @@ def _as_vector(target: ArrayLike) -> list[float] | None:
     """Six finite numbers, or ``None``."""
     try:
         vector = np.asarray(target, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if vector.shape != (N_JOINTS,) or not np.isfinite(vector).all():
         return None

@@ -1,25 +1,37 @@
 """The controller's side of the arm: reads and writes that turn bus errors into faults.
 
-One failed tick is tolerated, packets get lost. The second in a row is a fault that names the joint. A port
-that is gone is a fault at once; it is opened again in the background of the loop, but nothing moves until a
-person has cleared the fault.
+One failed tick is tolerated, packets get lost. The second failure in a row of the same kind (reading,
+writing, asking for torque) is a fault that names the joint, and active until that kind succeeds. A port that
+is gone is a fault at once; it is opened again in the background of the loop, but nothing moves until a person
+has cleared the fault.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-from robot.errors import BusError, PortError, ServoError, So101Error
+import numpy as np
+
+from robot.errors import AlarmError, BusError, PortError, ServoError
 from robot.faults import FaultBook, Finding, Severity
+from robot.joints import JOINTS
+from robot.registers import ALARMS_AGAINST_TORQUE
 from robot.seams import Arm, ArmState, FloatArray
 
 CODES = frozenset({"servo_lost", "bus_error", "port_lost"})
-"""Faults that this module raises, and settles once a read succeeds."""
+"""Faults that this module raises, and settles once a read succeeds and nothing else has just failed."""
+
+ALARM_CODES = frozenset({"servo_alarm"})
+"""As ``CODES``, but settled once no servo reports an alarm that forbids torque."""
 
 _TOLERATED = 1
 _REOPEN_S = 1.0
+_RECENT_S = 1.0
+"""A failure that is older no longer counts: nothing of its kind has been tried since."""
+_COLUMNS = ("position", "velocity", "load_pct", "current_ma", "voltage_v", "temperature_c", "status")
 
 log = logging.getLogger(__name__)
 
@@ -47,64 +59,103 @@ class ArmLink:
         """Failed reads and writes since the start."""
         self.reopened = False
         """Set when the port has come back; whoever adopts the arm anew sets it back."""
+        self.missing: tuple[str, ...] = ()
+        """Joints that did not answer the newest read."""
         self._faults = faults
         self._reopen = reopen
-        self._failed_in_a_row = 0
+        self._last: ArmState | None = None
+        self._failed: dict[str, tuple[int, float]] = {}
+        """Kind of what failed -> how often in a row, and when last."""
         self._retry_s = 0.0
 
     def read(self, now_s: float) -> ArmState | None:
-        """One look at all joints; ``None`` if it failed (which is then counted, and latched if it lasts)."""
+        """One look at all joints; a failure is counted, and latched if it lasts.
+
+        Returns:
+            What they said. Where only some answered, the others are as in the last reading and named in
+            ``missing``; ``None`` where nobody did.
+        """
         try:
             state = self.arm.read()
         except BusError as error:
-            self._failed(error, now_s)
-            return None
-        self._failed_in_a_row = 0
-        self._faults.update((), CODES, now_s)
+            self._note("read", error, now_s)
+            self._last, seen = self._completed(error)
+            return seen
+        self._last, self.missing = state, ()
+        self._failed.pop("read", None)
+        if all(now_s - last_s > _RECENT_S for _, last_s in self._failed.values()):
+            self._faults.update((), CODES, now_s)
+        if not (state.status & ALARMS_AGAINST_TORQUE).any():
+            self._faults.update((), ALARM_CODES, now_s)
         return state
 
     def write(self, goal: FloatArray, now_s: float) -> None:
-        """Send one goal; a failure counts as a failed tick."""
+        """Send one goal; a failure is counted, and latched if it lasts."""
         try:
             self.arm.write(goal)
         except BusError as error:
-            self._failed(error, now_s)
+            self._note("write", error, now_s)
+        else:
+            self._failed.pop("write", None)
 
-    def limp_joints(self, now_s: float) -> tuple[str | None, ...]:
-        """Joints that should hold and say that their torque is off; ``None`` for one whose name is not known.
-
-        An unanswered question is no answer: it counts as a failed tick.
-        """
+    def release(self, now_s: float) -> None:
+        """Torque off, verified. Raises BusError; what it latches is active while this fails."""
         try:
-            if isinstance(self.arm, NamesLimp):
-                return self.arm.limp_joints()
-            return () if self.arm.torque_enabled() else (None,)
+            self.arm.release()
+        except BusError:
+            self._failed["release"] = (1, now_s)
+            raise
+        self._failed.pop("release", None)
+
+    def limp(self) -> tuple[str | None, ...]:
+        """Joints whose torque is off; ``(None,)`` where the arm cannot tell which. Raises BusError."""
+        if isinstance(self.arm, NamesLimp):
+            return self.arm.limp_joints()
+        return () if self.arm.torque_enabled() else (None,)
+
+    def limp_joints(self, now_s: float) -> tuple[str | None, ...] | None:
+        """As :meth:`limp`; ``None`` where that failed, which is counted, and latched if it lasts."""
+        try:
+            limp = self.limp()
         except BusError as error:
-            self._failed(error, now_s)
-            return ()
+            self._note("torque", error, now_s)
+            return None
+        self._failed.pop("torque", None)
+        return limp
 
     def latch(self, error: BusError, now_s: float) -> None:
         """Make a fault of a failure, at once."""
-        joint = None
+        joint = error.joint if isinstance(error, ServoError) else None
         if isinstance(error, PortError):
             code, remedy = "port_lost", "put it right as it says, then clear the fault"
+        elif isinstance(error, AlarmError):
+            code, remedy = "servo_alarm", "put the supply right or let it cool down, then clear the fault"
         elif isinstance(error, ServoError):
-            code, remedy, joint = (
-                "servo_lost",
-                "check its plug and the one before it, then clear",
-                error.joint,
-            )
+            code, remedy = "servo_lost", "check its plug and the one before it, then clear"
         else:
             code, remedy = "bus_error", "check power and cables, then clear the fault"
         self._faults.raise_(Finding(code, Severity.HOLD, joint, str(error), remedy), now_s)
 
-    def _failed(self, error: BusError, now_s: float) -> None:
+    def _completed(self, error: BusError) -> tuple[ArmState | None, ArmState | None]:
+        """The newest state to go on from, and what of it was seen in this tick."""
+        seen, last = error.seen if isinstance(error, ServoError) else None, self._last
+        if not isinstance(error, ServoError) or seen is None or last is None:
+            self.missing = JOINTS
+            return last, None
+        self.missing = error.missing
+        absent = np.isin(JOINTS, self.missing)
+        columns = {name: np.where(absent, getattr(last, name), getattr(seen, name)) for name in _COLUMNS}
+        state = replace(seen, **columns)
+        return state, state
+
+    def _note(self, kind: str, error: BusError, now_s: float) -> None:
         self.errors += 1
-        self._failed_in_a_row += 1
+        count = self._failed.get(kind, (0, 0.0))[0] + 1
+        self._failed[kind] = (count, now_s)
         if isinstance(error, PortError):
             self.latch(error, now_s)
             self._try_reopen(now_s)
-        elif self._failed_in_a_row > _TOLERATED:
+        elif count > _TOLERATED:
             self.latch(error, now_s)
 
     def _try_reopen(self, now_s: float) -> None:
@@ -114,7 +165,8 @@ class ArmLink:
         try:
             self.arm.close()
             self.arm = self._reopen()
-        except So101Error as error:
+        except Exception as error:  # noqa: BLE001  adapters that come and go fail in many ways; the loop goes on
             log.warning("the arm is still gone: %s", error)
             return
+        self._failed.clear()
         self.reopened = True

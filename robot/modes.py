@@ -9,23 +9,35 @@
 
 ``fault`` is what ``hold`` and ``off`` are called while a fault of severity hold or more is latched. Nothing
 leaves it but a person's clear. Commands are called between two ticks, by the loop itself.
+
+``off`` means that the arm is not driven, not that it is limp: after a failure halfway some servos may hold by
+themselves. That is ``energised``, and a park takes such an arm over again first. A release that fails is
+tried again in each tick until every servo says that its torque is off, or another stop or start comes.
+
+A stop interrupts a park that a fault asked for, it does not cancel it: while the cause lasts, the arm parks
+again ``PARK_AGAIN_S`` after it has come to rest, or after the last stop.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import reprlib
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from robot.config import RobotConfig
-from robot.errors import BusError, CommandError, So101Error
+from robot.errors import BusError, CommandError
 from robot.faults import FaultBook, Finding, Severity
 from robot.gate import Gate, GateResult
-from robot.joints import JOINTS
+from robot.joints import JOINTS, N_JOINTS
 from robot.link import ArmLink
 from robot.seams import ArmState, FloatArray, Source
-from robot.sources import Closable, Ending, Height, RampSource, safe_way
+from robot.sources import Aged, Closable, Ending, Height, RampSource, safe_way
 
 SourceFactory = Callable[[dict[str, Any]], Source]
 """Makes a run's source from the arguments of the command. Raises So101Error."""
@@ -35,14 +47,21 @@ STALL_S = 0.5
 REJECTED_S = 0.1
 """A source whose targets have been no numbers for so long is broken: two chunks, not one bad value."""
 SETTLE_S = 2.0
-"""Longest wait for the gate to come to rest at the end of a ramp."""
+"""Longest wait for the gate to come to rest at the end of a ramp, beyond the time its remaining way takes."""
+PARK_AGAIN_S = 5.0
+"""How long a stop holds up a park that a fault asks for."""
 ARRIVED = 2.0
 """User units from its goal within which a ramp counts as arrived."""
 SLOW_SHARE = 0.4
 """Speed while a fault asks for slow motion."""
 _YIELDING = frozenset({"overload", "over_current", "following_error"})
 """Faults of a joint that pushes against something: it takes its present place as its goal."""
-_BROKEN_SOURCE = (So101Error, ArithmeticError, LookupError, OSError, TypeError, ValueError)
+_GLANCES = 3
+"""Readings of which a yielding joint takes the middle one: one wrong reading must not become its goal."""
+_LONGEST_TEXT = 200
+"""Characters of an error of a source that are passed on; what publishes and answers has limited room."""
+
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +104,12 @@ class Modes:
         self._then_ready = False
         self._heard_s = 0.0
         self._seen_fault = 0
+        self._now_s = 0.0
+        self._energised = False
+        self._release_wanted = False
+        self._waits_since_s: float | None = None
+        self._settle_s = SETTLE_S
+        self._positions: deque[FloatArray] = deque(maxlen=_GLANCES)
         self.run_id = 0
         """The run in progress, or the last one."""
         self.reason = "started"
@@ -103,6 +128,11 @@ class Modes:
         return self._base != "off"
 
     @property
+    def energised(self) -> bool:
+        """Whether a servo has torque, or may have: also where the arm is not driven."""
+        return self._energised
+
+    @property
     def source(self) -> Source | None:
         """The run's source."""
         return None if self._run is None else self._run.source
@@ -111,6 +141,11 @@ class Modes:
     def source_name(self) -> str | None:
         """Name of the run's source."""
         return None if self._run is None else self._run.name
+
+    @property
+    def chunk_age_ticks(self) -> int:
+        """Age of the newest chunk of a policy; -1 without one."""
+        return self._ask(lambda source: source.chunk_age_ticks if isinstance(source, Aged) else -1, -1)
 
     # -- commands ------------------------------------------------------------------------------------------
 
@@ -122,6 +157,7 @@ class Modes:
             ready: take the pose that is held for one that a run may begin from, without a start. For
                 simulated trials, which are put into their first pose; never for an arm that people are near.
         """
+        self._now_s = now_s
         self._try(self._adopt, now_s)
         if ready and self._base == "hold":
             self._base = "ready"
@@ -136,25 +172,33 @@ class Modes:
         if self._base in ("starting", "ready", "running"):
             return
         self._refuse_faults()
+        self._release_wanted = False
         if self._base == "off":
             self._energise("energised")
         self._begin_ramp("starting", self._config.ready_pose.array(), "start")
 
     def stop(self, level: str, now_s: float, reason: str = "stop") -> None:
-        """Hold, park or release; from every mode, and a bus that fails is a fault, not an error.
+        """Hold, park or release; from every mode.
 
         Raises:
             CommandError: (``malformed``) there is no such level.
+            BusError: (also latched) a release is not verified, which is tried on, or an arm that is not
+                driven could not be taken over for parking. A driven arm never raises on hold and park.
         """
         if level not in ("hold", "park", "release"):
-            raise CommandError(f"level must be hold, park or release, not {level!r}", code="malformed")
-        if level == "release":
-            self._try(lambda: self._release(reason), now_s)
-        elif self._base != "off":
-            if level == "hold":
+            what = reprlib.repr(level)
+            raise CommandError(f"level must be hold, park or release, not {what}", code="malformed")
+        self._now_s, self._release_wanted, self._waits_since_s = now_s, False, None
+        try:
+            if level == "release":
+                self._release(reason)
+            elif level == "park":
+                self._park(reason)
+            elif self.driven:
                 self._hold(reason)
-            elif self._base != "parking":
-                self._begin_ramp("parking", self._config.park_pose.array(), reason)
+        except BusError as error:
+            self._link.latch(error, now_s)
+            raise
 
     def run(
         self, run_id: int, source: str, args: dict[str, Any], max_duration_s: float, now_s: float
@@ -172,11 +216,13 @@ class Modes:
         factory = self._sources.get(source)
         if factory is None:
             known = ", ".join(sorted(self._sources)) or "none"
-            raise CommandError(f"no source {source!r}, there are: {known}", code="unknown_source")
+            raise CommandError(f"no source {reprlib.repr(source)}, there are: {known}", code="unknown_source")
         try:
             made = factory(args)
-        except _BROKEN_SOURCE as error:
-            raise CommandError(f"source {source} cannot be made: {error}", code="source_failed") from error
+        except Exception as error:  # a source is not the loop's own code: whatever it raises is its failure
+            raise CommandError(
+                f"source {source} cannot be made: {_text(error)}", code="source_failed"
+            ) from error
         self._run = _Run(source, made, now_s + max_duration_s)
         self._base, self._ramp, self._then_ready = "running", None, False
         self.run_id, self.reason, self._heard_s = run_id, f"run {run_id}", now_s
@@ -200,8 +246,11 @@ class Modes:
             BusError: the arm does not answer.
         """
         self._faults.clear()
-        if self._base == "hold" and not self._link.arm.torque_enabled():
-            self._base = "off"  # a servo that rebooted is limp until the next start
+        if self._base == "hold":
+            limp = self._link.limp()
+            if limp:
+                self._base = "off"  # a servo that rebooted is limp until the next start
+                self._energised = not _all_limp(limp)
         self.reason = "faults cleared"
 
     def heartbeat(self, now_s: float) -> None:
@@ -212,11 +261,20 @@ class Modes:
 
     def react(self, state: ArmState | None, now_s: float) -> None:
         """Act on new faults and on what has run out, before the tick's target is asked for."""
+        self._now_s = now_s
+        if state is not None:
+            self._positions.append(state.position)
         if self._link.reopened:
             self._link.reopened = False
             self._after_reopening(now_s)
+        if self._release_wanted:
+            self._try(lambda: self._release(self.reason), now_s)
         self._watch_run(now_s)
         self._gate.speed_scale = SLOW_SHARE if self._faults.worst == Severity.SLOW else 1.0
+        self._act_on_faults(now_s)
+        self._park_again(now_s)
+
+    def _act_on_faults(self, now_s: float) -> None:
         newest = max((f.id for f in self._faults if f.finding.severity >= Severity.HOLD), default=0)
         if newest <= self._seen_fault:
             return
@@ -224,36 +282,29 @@ class Modes:
         self._seen_fault = newest
         for finding in fresh:
             log.error("%s: %s", finding.code, finding.message)
-            if finding.code in _YIELDING and finding.joint is not None and state is not None and self.driven:
+            if finding.code in _YIELDING and finding.joint is not None and self._positions and self.driven:
                 joint = JOINTS.index(finding.joint)
-                self._gate.yield_to(joint, float(state.position[joint]))
-        if not self.driven:
-            return
+                self._gate.yield_to(joint, float(np.median([pose[joint] for pose in self._positions])))
         worst = self._faults.worst
         reason = f"fault: {max(fresh, key=lambda finding: finding.severity).code}"
         if worst == Severity.RELEASE:
-            self._try(lambda: self._release(reason), now_s)
+            if self._energised:
+                self._try(lambda: self._release(reason), now_s)
+        elif not self.driven:
+            return  # what has torque holds; if it must park, _park_again sees to it
         elif worst == Severity.PARK:
-            if self._base != "parking":
-                self._begin_ramp("parking", self._config.park_pose.array(), reason)
+            self._park(reason)
         else:
             self._hold(reason)
 
     def target(self, tick: int, state: ArmState) -> FloatArray | None:
         """Where the arm should be at this tick; ``None``: brake and hold."""
+        self._gate.top_speed = math.inf if self._ramp is None else self._config.ramp_velocity_dps
         if self._ramp is not None:
             return self._ramp.target(tick, state)
-        if self._run is None:
-            return None
-        try:
-            target = self._run.source.target(tick, state)
-        except _BROKEN_SOURCE as error:
-            name = self._run.name
-            self._fault(
-                "source_failed", f"source {name} failed: {error}", "see the log, then try again", state.time_s
-            )
-            return None
-        self._run.silent_ticks = self._run.silent_ticks + 1 if target is None else 0
+        target = self._ask(lambda source: source.target(tick, state), None)
+        if self._run is not None:
+            self._run.silent_ticks = self._run.silent_ticks + 1 if target is None else 0
         return target
 
     def after(self, result: GateResult, now_s: float) -> None:
@@ -261,16 +312,22 @@ class Modes:
         if self._run is not None:
             self._run.rejected_ticks = self._run.rejected_ticks + 1 if result.rejected else 0
         if self._ramp is not None and self._ramp.done:
+            if self._settle_ticks == 0:
+                way = float(abs(self._ramp.goal - self._gate.position).max())
+                self._settle_s = SETTLE_S + way / self._config.ramp_velocity_dps
             self._settle_ticks += 1
-            if self._gate.at_rest or self._settle_ticks * self._config.dt_s > SETTLE_S:
+            if self._gate.at_rest or self._settle_ticks * self._config.dt_s > self._settle_s:
                 self._arrive(now_s)
         elif self._base == "hold" and self._then_ready and self._gate.at_rest and not self._faults.stops():
             self._begin_ramp("starting", self._config.ready_pose.array(), self.reason)
 
     def lost_torque(self, joints: tuple[str | None, ...], now_s: float) -> None:
-        """Servos that should hold are limp. They are not energised again; nobody gets goals until a start."""
-        if not joints:
-            return
+        """Which servos are limp. Those that should hold are not energised again; no goals until a start."""
+        self._energised = not _all_limp(joints)
+        if self.driven and joints:
+            self._rebooted(joints, now_s)
+
+    def _rebooted(self, joints: tuple[str | None, ...], now_s: float) -> None:
         remedy = "check the supply, clear the fault and start again"
         for joint in joints:
             message = f"{joint or 'a servo'} has lost its torque: it was reset, or its supply broke down"
@@ -297,9 +354,9 @@ class Modes:
         elif run.rejected_ticks * dt_s > REJECTED_S:
             what = f"{run.name} gives targets that are not finite numbers"
             self._fault("non_finite_target", what, "check the policy and its inputs", now_s)
-        elif isinstance(run.source, Ending) and run.source.done:
+        elif self._ask(lambda source: isinstance(source, Ending) and source.done, otherwise=False):
             self._finish("source finished")
-        elif now_s >= run.ends_s:
+        elif self._run is not None and now_s >= run.ends_s:
             self._finish("longest duration reached")
 
     def _fault(self, code: str, message: str, remedy: str, now_s: float) -> None:
@@ -308,12 +365,37 @@ class Modes:
         self._faults.raise_(Finding(code, Severity.HOLD, None, message, remedy), now_s)
         self._faults.settle(code)
 
+    def _ask(self, question: Callable[[Source], _T], otherwise: _T) -> _T:
+        """Ask the run's source, if there is one; whatever it raises ends the run and not the loop."""
+        if self._run is None:
+            return otherwise
+        try:
+            return question(self._run.source)
+        except Exception as error:  # noqa: BLE001  a source is not the loop's own code
+            self._source_failed(self._run.name, error)
+            self._hold("fault: source_failed")
+            return otherwise
+
+    def _source_failed(self, name: str, error: Exception) -> None:
+        log.exception("source %s failed", name)
+        message = f"source {name} failed: {_text(error)}"
+        remedy = "see the log, then try again"
+        self._faults.raise_(Finding("source_failed", Severity.HOLD, None, message, remedy), self._now_s)
+        self._faults.settle("source_failed")
+
     def _adopt(self) -> None:
-        if self._link.arm.torque_enabled():
+        self._energised = True  # until the arm has said otherwise
+        limp = self._link.limp()
+        self._energised = not _all_limp(limp)
+        if not limp:
             self._energise("found with torque on, holding the present pose")
+        elif self._energised:
+            self._rebooted(limp, self._now_s)
 
     def _energise(self, reason: str) -> None:
+        self._energised = True  # a failure halfway leaves some servos with torque
         self._gate.reset(self._link.arm.enable())
+        self._positions.clear()
         self._base, self._ramp, self._then_ready, self.reason = "hold", None, False, reason
 
     def _begin_ramp(self, mode: str, goal: FloatArray, reason: str) -> None:
@@ -322,6 +404,29 @@ class Modes:
         way = safe_way(self._gate.stop_position, goal, self._height_m, low, high)
         self._ramp = RampSource(way, self._config.ramp_velocity_dps, self._config.dt_s)
         self._base, self._settle_ticks, self._then_ready, self.reason = mode, 0, False, reason
+
+    def _park(self, reason: str) -> None:
+        """Go to the park pose; an arm that holds without being driven is taken over first."""
+        if not self.driven:
+            if self._energised:
+                self._energised = not _all_limp(self._link.limp())
+            if not self._energised:
+                return
+            self._energise(reason)
+        if self._base != "parking":
+            self._begin_ramp("parking", self._config.park_pose.array(), reason)
+
+    def _park_again(self, now_s: float) -> None:
+        """Park an arm that holds although the cause of a fault that asks for parking is still there."""
+        asked = any(fault.active and fault.finding.severity == Severity.PARK for fault in self._faults)
+        holds = self._gate.at_rest if self._base == "hold" else not self.driven and self._energised
+        if not asked or not holds or self._release_wanted:
+            self._waits_since_s = None
+        elif self._waits_since_s is None:
+            self._waits_since_s = now_s
+        elif now_s - self._waits_since_s >= PARK_AGAIN_S:
+            self._waits_since_s = None
+            self._try(lambda: self._park("fault: it must still park"), now_s)
 
     def _arrive(self, now_s: float) -> None:
         ramp, self._ramp = self._ramp, None
@@ -343,14 +448,23 @@ class Modes:
         self._base, self._ramp, self._then_ready, self.reason = "hold", None, False, reason
 
     def _release(self, reason: str) -> None:
-        self._close_run()
         self._base, self._ramp, self._then_ready, self.reason = "off", None, False, reason
-        self._link.arm.release()
+        self._release_wanted = self._energised = True
+        try:
+            self._link.release(self._now_s)  # before all else: nothing may keep the arm from letting go
+            self._release_wanted = self._energised = False
+        finally:
+            self._close_run()
 
     def _close_run(self) -> None:
         run, self._run = self._run, None
-        if run is not None and isinstance(run.source, Closable):
-            run.source.close()
+        if run is None:
+            return
+        try:
+            if isinstance(run.source, Closable):
+                run.source.close()
+        except Exception as error:  # noqa: BLE001  a source is not the loop's own code
+            self._source_failed(run.name, error)
 
     def _refuse_faults(self) -> None:
         if self._faults.stops():
@@ -361,10 +475,22 @@ class Modes:
         """The port is back: as after a restart, what holds goes on holding where it is."""
         self._close_run()
         self._base, self._ramp, self._then_ready = "off", None, False
-        self._try(self._adopt, now_s)
+        if not self._release_wanted:  # a person has asked for that meanwhile: the next lines of react do it
+            self._try(self._adopt, now_s)
 
     def _try(self, action: Callable[[], None], now_s: float) -> None:
         try:
             action()
         except BusError as error:
             self._link.latch(error, now_s)
+
+
+def _all_limp(joints: tuple[str | None, ...]) -> bool:
+    """Whether no servo holds; of an arm that cannot tell which are limp, none is taken to."""
+    return None in joints or len(joints) == N_JOINTS
+
+
+def _text(error: Exception) -> str:
+    """What an error says, or its beginning."""
+    said = str(error) or type(error).__name__
+    return said if len(said) <= _LONGEST_TEXT else said[:_LONGEST_TEXT] + "..."

@@ -45,6 +45,7 @@ class SerialPort:
         try:
             opened = self._handler.setBaudRate(baud)
         except _GONE as error:
+            self._give_up()
             raise PortError(f"{path} cannot be opened at {baud} baud: {error}") from error
         if not opened:
             raise PortError(f"{path}: {baud} is no baud rate of these servos, which use 1000000")
@@ -52,8 +53,15 @@ class SerialPort:
         try:
             self._claim()
         except BlockingIOError as error:
-            self._handler.closePort()
+            self._give_up()
             raise self._busy() from error
+        except _GONE as error:
+            self._give_up()
+            raise self._unplugged(error) from error
+        if others(path):  # they take no lock, as LeRobot and the vendor's SDK do not
+            busy = self._busy()
+            self.close()
+            raise busy
         # FTDI adapters hold bytes back for 16 ms otherwise; CDC adapters (CH343) and ptys have no such timer
         # and say so with a ValueError.
         with contextlib.suppress(ValueError, *_GONE):
@@ -150,8 +158,16 @@ class SerialPort:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise self._busy() from error
+        except OSError as error:
+            raise PortError(f"{self.path} cannot be locked: {error.strerror}") from error
         finally:
             os.close(fd)
+
+    def _give_up(self) -> None:
+        """Close what has been opened before the port was ours."""
+        if self._handler.ser is not None:
+            with contextlib.suppress(*_GONE):
+                self._handler.closePort()
 
     def _claim(self) -> None:
         # TIOCEXCL keeps everybody but root from opening; the lock keeps root out too, where it asks for the
@@ -178,8 +194,17 @@ def holders(path: str) -> list[tuple[int, str]]:
         inode = Path(path).stat().st_ino
     except OSError:
         return []
-    pids = _lockers(inode) or _openers(os.path.realpath(path))
-    return [(pid, _name(pid)) for pid in sorted(pids) if pid != os.getpid()]
+    pids = (_lockers(inode) - {os.getpid()}) or others(path)
+    return [(pid, _name(pid)) for pid in sorted(pids)]
+
+
+def others(path: str) -> set[int]:
+    """Pids of the other processes that have a port open, as far as we may see them.
+
+    What holds the far end of a pseudo-terminal, as the twin does, is not its user but what it leads to.
+    """
+    real_path = os.path.realpath(path)
+    return {pid for pid in _openers(real_path) if pid != os.getpid() and not _is_far_end(pid, real_path)}
 
 
 def _lockers(inode: int) -> set[int]:
@@ -199,6 +224,20 @@ def _openers(real_path: str) -> set[int]:
             if str(link.readlink()) == real_path:
                 pids.add(int(link.parts[2]))
     return pids
+
+
+def _is_far_end(pid: int, real_path: str) -> bool:
+    """Whether a process has the master of this pseudo-terminal; the kernel tells its number in fdinfo."""
+    if not real_path.startswith("/dev/pts/"):
+        return False
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            if link.readlink().name != "ptmx":
+                continue
+            lines = Path(f"/proc/{pid}/fdinfo/{link.name}").read_text().splitlines()
+            if ["tty-index:", Path(real_path).name] in [line.split() for line in lines]:
+                return True
+    return False
 
 
 def _name(pid: int) -> str:

@@ -14,7 +14,6 @@ from robot.link import ArmLink
 from robot.mailbox import to_json
 from robot.modes import Modes
 from robot.seams import ArmState, FloatArray
-from robot.sources import Aged
 from robot.telemetry import MODES, Record, empty_record
 
 _STATE_FIELDS = ("position", "velocity", "load_pct", "current_ma", "voltage_v", "temperature_c", "status")
@@ -88,8 +87,7 @@ class Publisher:
         record["goal"] = record["position"] if tick.goal is None else tick.goal
         usable = tick.target is not None and tick.result is not None and not tick.result.rejected
         record["target"] = tick.target if usable else record["goal"]
-        source = modes.source
-        record["chunk_age_ticks"] = source.chunk_age_ticks if isinstance(source, Aged) else -1
+        record["chunk_age_ticks"] = modes.chunk_age_ticks
         record["lateness_ms"], record["missed"], record["busy_ms"] = late.last_ms, late.missed, late.busy_ms
         record["lateness_p50_ms"], record["lateness_p99_ms"] = figures.p50_ms, figures.p99_ms
         record["lateness_p999_ms"], record["lateness_max_ms"] = figures.p999_ms, figures.max_ms

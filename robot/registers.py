@@ -127,6 +127,10 @@ class StatusBit:
     OVERLOAD = 0x20
 
 
+ALARMS_AGAINST_TORQUE = StatusBit.VOLTAGE | StatusBit.HEAT
+"""A limp servo that reports one of these is not energised."""
+
+
 def encode_signed(value: int, sign_bit: int) -> int:
     """Two's-complement free sign-magnitude word: magnitude with the sign in ``sign_bit``.
 

@@ -7,7 +7,7 @@ slot after the newest one, so a reader always has a complete older value and a w
     slot     sequence, length, crc32, -, payload          (slots times)
 
 A slot is valid where its sequence is the expected one before and after the copy and the checksum over
-sequence, length and payload agrees. The checksum is what makes this right on processors that reorder stores
+sequence and payload agrees. The checksum is what makes this right on processors that reorder stores
 (ARM): a reader may see the sequence before the payload, but then the sum does not match and it looks again.
 
 A writer that was killed leaves at most one invalid slot. The next writer *adopts* the segment: it continues

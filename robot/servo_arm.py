@@ -12,10 +12,11 @@ import numpy as np
 
 from robot.bus import MARGIN_S, FeetechBus, decode, encode
 from robot.calibration_file import Calibration, IntArray
-from robot.errors import CalibrationError, ServoError
+from robot.errors import AlarmError, CalibrationError, ServoError
 from robot.joints import GRIPPER, JOINTS, N_JOINTS
 from robot.packets import Packet
 from robot.registers import (
+    ALARMS_AGAINST_TORQUE,
     MODEL_STS3215,
     REGISTERS,
     STATE_BLOCK_ADDRESS,
@@ -37,12 +38,13 @@ FULL_SPEED_STEPS_S = 4000
 HELD_TICKS = 160
 """A servo with torque that is so near to its goal (14 degrees) holds it; the rest is sag and lag."""
 
+_NO_BLOCK = bytes(STATE_BLOCK_SIZE)
 _CONFIG_SIZE = REGISTERS["speed_i_gain"].end
 _PHASE_SPEED_0_IS_MAX = 8
+_TORQUE = REGISTERS["torque_enable"]
 _DRIVE_FIRST = REGISTERS["acceleration"]
 _DRIVE_NAMES = ("acceleration", "goal_position", "goal_time", "goal_speed", "torque_limit")
 _DRIVE_SIZE = REGISTERS[_DRIVE_NAMES[-1]].end - _DRIVE_FIRST.address
-_ALARMS_AGAINST_TORQUE = StatusBit.VOLTAGE | StatusBit.HEAT
 
 
 class ServoArm:
@@ -90,15 +92,27 @@ class ServoArm:
             raise
 
     def read(self) -> ArmState:
-        """One sync read of the block 56..70. Raises ServoError naming the silent joints, or PortError."""
-        blocks = self._read_all(STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
-        ordered = [blocks[servo_id] for servo_id in self._ids]
-        return decode_state(
-            [packet.data for packet in ordered],
-            [packet.code for packet in ordered],
+        """One sync read of the block 56..70.
+
+        Raises:
+            ServoError: it names the silent joints, and carries what the others said.
+            PortError: the port is gone.
+        """
+        reply = self.bus.sync_read(self._ids, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
+        ordered = [reply.replies.get(servo_id) for servo_id in self._ids]
+        state = decode_state(
+            [_NO_BLOCK if packet is None else packet.data for packet in ordered],
+            [0 if packet is None else packet.code for packet in ordered],
             self.calibration,
             time.monotonic(),
         )
+        if reply.missing:
+            error = self.bus.silent(reply.missing)
+            if reply.replies:
+                error.seen = state
+                error.missing = tuple(JOINTS[self._ids.index(servo_id)] for servo_id in reply.missing)
+            raise error
+        return state
 
     def write(self, goal: FloatArray) -> None:
         """Send one goal for every joint in one sync write, rounded to ticks and kept inside the ranges.
@@ -123,14 +137,16 @@ class ServoArm:
         would let it sag once more. The gripper keeps any goal, or it would let go of what it squeezes.
 
         Raises:
-            ServoError: a servo is silent, reports a voltage or heat alarm, or does not take the goal or the
-            torque. PortError: the port is gone.
+            AlarmError: a servo without torque reports a voltage or heat alarm. One that holds goes on.
+            ServoError: a servo is silent, or does not take the goal or the torque; some may have torque then.
+            PortError: the port is gone.
         """
         blocks = self._read_all(STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
-        self._check_alarms(blocks)
+        limp = self._limp(self._read_all(_TORQUE.address, _TORQUE.size))
+        self._check_alarms(blocks, limp)
         low, high = self.calibration.range_min, self.calibration.range_max
         present = np.clip(self._column(blocks, "present_position", STATE_BLOCK_ADDRESS), low, high)
-        held = self._held_goals(present)
+        held = self._held_goals(present, limp)
         drive = {
             "acceleration": np.full(N_JOINTS, ACCELERATION),
             "goal_position": held,
@@ -163,17 +179,28 @@ class ServoArm:
         return not self.limp_joints()
 
     def limp_joints(self) -> tuple[str, ...]:
-        """Joints whose servos say that their torque is off. Raises ServoError, PortError."""
-        register = REGISTERS["torque_enable"]
-        blocks = self._read_all(register.address, register.size)
-        pairs = zip(self._ids, JOINTS, strict=True)
-        return tuple(joint for servo_id, joint in pairs if decode(register, blocks[servo_id].data) != 1)
+        """Joints whose servos say that their torque is off.
+
+        Raises:
+            ServoError: a servo is silent, and of the others none is limp.
+            PortError: the port is gone.
+        """
+        reply = self.bus.sync_read(self._ids, _TORQUE.address, _TORQUE.size)
+        limp = self._limp(reply.replies)
+        if reply.missing and not limp:
+            raise self.bus.silent(reply.missing)
+        return limp
 
     def close(self) -> None:
         """Give the port back; torque stays as it is."""
         self.bus.close()
 
     # -- inside ----------------------------------------------------------------------------------------------
+
+    def _limp(self, blocks: dict[int, Packet]) -> tuple[str, ...]:
+        """Joints of those that answered whose torque is not on."""
+        pairs = [(i, joint) for i, joint in zip(self._ids, JOINTS, strict=True) if i in blocks]
+        return tuple(joint for i, joint in pairs if decode(_TORQUE, blocks[i].data) != 1)
 
     def _read_all(self, address: int, size: int) -> dict[int, Packet]:
         return self.bus.sync_read_all(self._ids, address, size)
@@ -185,9 +212,8 @@ class ServoArm:
         values = [decode(register, blocks[servo_id].data, offset) for servo_id in self._ids]
         return np.array(values, dtype=np.int64)
 
-    def _held_goals(self, present: IntArray) -> IntArray:
+    def _held_goals(self, present: IntArray, limp: tuple[str, ...]) -> IntArray:
         """The goals of servos that hold them, the present positions of the others; ticks, shape (6,)."""
-        limp = self.limp_joints()
         goals = self._column(
             self._read_all(_DRIVE_FIRST.address, _DRIVE_SIZE), "goal_position", _DRIVE_FIRST.address
         )
@@ -249,14 +275,14 @@ class ServoArm:
                 "Is it the file of this arm, and not of its leader? If so, run `lerobot-calibrate`"
             )
 
-    def _check_alarms(self, blocks: dict[int, Packet]) -> None:
+    def _check_alarms(self, blocks: dict[int, Packet], limp: tuple[str, ...]) -> None:
         for i, servo_id in enumerate(self._ids):
-            alarm = blocks[servo_id].code & _ALARMS_AGAINST_TORQUE
-            if alarm:
+            alarm = blocks[servo_id].code & ALARMS_AGAINST_TORQUE
+            if alarm and JOINTS[i] in limp:
                 volts = self._column(blocks, "present_voltage", STATE_BLOCK_ADDRESS)[i] * VOLTAGE_V_PER_UNIT
                 heat_c = self._column(blocks, "present_temperature", STATE_BLOCK_ADDRESS)[i]
                 kind = "voltage" if alarm & StatusBit.VOLTAGE else "temperature"
-                raise ServoError(
+                raise AlarmError(
                     f"{self.bus.describe(servo_id)} reports a {kind} alarm ({volts:.1f} V, {heat_c} C): "
                     "torque stays off until the supply is right and the servo has cooled down",
                     servo_id=servo_id,

@@ -1,18 +1,22 @@
 """Looks at what the servos say, tick by tick, and finds what is wrong.
 
 A reading counts only if it lasts: real buses show single temperatures of 72 to 92 C between others of 34 to
-38 C, and voltages that dip while a motor starts.
+38 C, and voltages that dip while a motor starts. Strain (overload, over-current) counts if it comes twice
+within a few seconds, as a servo may report it for moments only; error bytes come in packets with a checksum.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robot.faults import Finding, Severity
-from robot.joints import GRIPPER, JOINTS
+from robot.joints import GRIPPER, JOINTS, N_JOINTS
 from robot.registers import StatusBit
 from robot.seams import ArmState, FloatArray
 
@@ -33,11 +37,15 @@ class SupervisionLimits:
     high_share: float = 1.15
     """Hold above this share: 8.5 V on a 7.4 V arm, whose servos raise their own alarm at 8.0 V."""
     following_deg: float = 11.5
-    """0.2 rad: four times the sag of a loaded joint, twice the lag at full speed."""
+    """0.2 rad: four times the sag of a loaded joint."""
+    following_lag_s: float = 0.13
+    """How long servos need to get where they are sent: a joint is compared with its goals of this time."""
     temperature_s: float = 0.5
     voltage_s: float = 0.25
     status_s: float = 0.05
     following_s: float = 0.5
+    strain_s: float = 5.0
+    """Two readings of a strain within this time count: a servo may drop its alarm with each new goal."""
 
 
 _COOL = "let it cool down, and find out what it strains against"
@@ -60,6 +68,12 @@ class Supervisor:
         self._limits = limits
         self._dt_s = dt_s
         self._ticks: dict[str, NDArray[np.int64]] = {}
+        self._strains: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        """Code -> look of the last and of the last but one reading of each joint."""
+        self._looks = 0
+        self._present = np.ones(N_JOINTS, dtype=bool)
+        self._strain_looks = max(2, round(limits.strain_s / dt_s))
+        self._goals: deque[FloatArray] = deque(maxlen=1 + max(0, math.ceil(limits.following_lag_s / dt_s)))
         times = {
             "temperature": limits.temperature_s,
             "voltage": limits.voltage_s,
@@ -71,24 +85,33 @@ class Supervisor:
     def reset(self) -> None:
         """Forget how long anything has lasted (after torque was switched)."""
         self._ticks.clear()
+        self._strains.clear()
+        self._goals.clear()
 
-    def look(self, state: ArmState, goal: FloatArray | None) -> list[Finding]:
+    def look(self, state: ArmState, goal: FloatArray | None, missing: Collection[str] = ()) -> list[Finding]:
         """All that is wrong now.
 
         Args:
             state: this tick's reading.
             goal: what the servos were told to hold before this reading; ``None`` while torque is off.
+            missing: joints that did not answer: what was known of them stays, and nothing new counts.
         """
         limits = self._limits
+        self._looks += 1
+        self._present = np.array([joint not in missing for joint in JOINTS])
         found = self._heat(state, limits) + self._voltage(state, limits) + self._status(state)
         if goal is not None:
-            error = np.abs(goal - state.position)
+            self._goals.append(goal)
+            goals = np.array(self._goals)
+            lowest, highest = goals.min(axis=0), goals.max(axis=0)
+            error = np.maximum(np.maximum(lowest - state.position, state.position - highest), 0.0)
             error[GRIPPER] = 0.0  # whatever it holds keeps it from closing
             for i in self._lasting("following_error", error > limits.following_deg, "following"):
-                message = f"{JOINTS[i]} is {error[i]:.0f} deg away from its goal"
+                message = f"{JOINTS[i]} is {error[i]:.0f} deg away from where its goals were"
                 found.append(Finding("following_error", Severity.HOLD, JOINTS[i], message, _JAM))
         else:
             self._ticks.pop("following_error", None)
+            self._goals.clear()
         return found
 
     def _heat(self, state: ArmState, limits: SupervisionLimits) -> list[Finding]:
@@ -134,8 +157,10 @@ class Supervisor:
         )
         found = []
         for bit, code, message, remedy in rules:
-            for i in self._lasting(code, (state.status & bit) != 0, "status"):
-                if i == GRIPPER and bit in (StatusBit.CURRENT, StatusBit.OVERLOAD):
+            reported = (state.status & bit) != 0
+            strain = bit in (StatusBit.CURRENT, StatusBit.OVERLOAD)
+            for i in self._repeated(code, reported) if strain else self._lasting(code, reported, "status"):
+                if i == GRIPPER and strain:
                     # A gripper that closes on something is overloaded by design: it holds what it holds.
                     strained = "the gripper strains and holds with reduced force"
                     found.append(
@@ -149,8 +174,23 @@ class Supervisor:
     def _lasting(self, code: str, condition: NDArray[np.bool_], kind: str) -> list[int]:
         """Joints for which a condition has held long enough, this tick included."""
         before = self._ticks.get(code)
-        count = condition.astype(np.int64) if before is None else np.where(condition, before + 1, 0)
+        if before is None:
+            before = np.zeros(N_JOINTS, dtype=np.int64)
+        count = np.where(self._present, np.where(condition, before + 1, 0), before)
         self._ticks[code] = count
-        if not condition.any():
+        if not count.any():
             return []
         return [int(i) for i in np.flatnonzero(count >= self._needed[kind])]
+
+    def _repeated(self, code: str, condition: NDArray[np.bool_]) -> list[int]:
+        """Joints for which a condition was read at least twice within ``strain_s``."""
+        condition = condition & self._present
+        if code not in self._strains and not condition.any():
+            return []
+        long_ago = np.full(N_JOINTS, -self._strain_looks, dtype=np.int64)
+        last, before = self._strains.get(code, (long_ago, long_ago))
+        last, before = last.copy(), before.copy()
+        before[condition] = last[condition]
+        last[condition] = self._looks
+        self._strains[code] = (last, before)
+        return [int(i) for i in np.flatnonzero(self._looks - before < self._strain_looks)]

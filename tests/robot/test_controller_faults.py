@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robot.errors import BusError, PortError
+from robot.errors import AlarmError, BusError, PortError, ServoError
 from robot.joints import JOINTS
+from robot.seams import FloatArray
 
-from controller_rig import PARK, READY, Rig, lost  # isort: skip
+from controller_rig import DT_S, PARK, READY, Rig, lost  # isort: skip
 from scripted_arm import ScriptedArm  # isort: skip
 
 
@@ -72,8 +73,15 @@ def test_writes_that_fail_count_as_failed_ticks() -> None:
     rig = Rig().go("running")
     rig.arm.write_error = lost(1)
     rig.ticks(2)
-    assert rig.mode == "running" or "servo_lost" in rig.faults
-    assert rig.records[-1]["bus_errors"] == 2
+    assert rig.mode == "running"  # it is acted on in the next tick
+    rig.ticks(1)
+    assert rig.mode == "fault"
+    assert rig.faults["servo_lost"].finding.joint == JOINTS[1]
+    assert rig.faults["servo_lost"].active
+    assert rig.records[-1]["bus_errors"] == 3
+    rig.arm.write_error = None
+    rig.ticks(2)
+    assert not rig.faults["servo_lost"].active
 
 
 def test_lost_port_is_a_fault_at_once_and_comes_back_without_motion() -> None:
@@ -187,3 +195,297 @@ def test_servo_that_is_missing_at_start_up_is_named() -> None:
     rig.ticks(2)
     assert rig.ask(op="clear_faults") == {"ok": True}
     assert rig.ask(op="start") == {"ok": True}
+
+
+# -- some servos answer, others do not ---------------------------------------------------------------------
+
+
+def partly(rig: Rig, joint: int) -> ServoError:
+    """The error of a read in which one joint was silent: it carries what the others say now."""
+    error, before = lost(joint), rig.arm.read_error
+    rig.arm.read_error = None
+    seen = rig.arm.read()
+    rig.arm.read_error = before
+    for name in ("position", "temperature_c", "voltage_v", "status"):
+        getattr(seen, name)[joint] = 0
+    error.seen, error.missing = seen, (JOINTS[joint],)
+    return error
+
+
+def test_joints_that_answer_are_watched_while_another_is_silent() -> None:
+    rig = Rig().go("ready")
+    rig.arm.temperature_c[1] = 90.0
+    rig.arm.read_error = partly(rig, 5)
+    rig.until("parking", at_most=60)
+    assert rig.faults["servo_lost"].finding.joint == "gripper"
+    assert [f.finding.joint for f in rig.controller.faults if f.finding.code == "overheated"] == [JOINTS[1]]
+    assert "voltage_low" not in rig.faults  # the silent one is not taken for one with 0 V
+    assert rig.records[-1]["temperature_c"][1] == 90.0
+    assert rig.records[-1]["temperature_c"][5] == 30.0
+    assert rig.records[-1]["state_age_ticks"] > 0
+
+
+def test_servo_that_was_reset_while_it_was_silent_gets_no_goal() -> None:
+    for silent_ticks in range(20, 40):
+        rig = Rig().go("ready")
+        rig.arm.read_error = lost(2)
+        rig.ticks(silent_ticks)
+        rig.arm.read_error = None
+        rig.arm.limp = True
+        count = len(rig.arm.goals)
+        rig.ticks(30)
+        assert len(rig.arm.goals) == count
+        assert "servo_rebooted" in rig.faults
+
+
+def test_lost_torque_is_found_however_many_ticks_are_skipped() -> None:
+    for phase in range(3):
+        rig = Rig().go("ready")
+        rig.arm.limp = True
+        tick = rig.controller.tick_index + phase
+        for _ in range(10):
+            tick += 3
+            rig.clock.time_s += 3 * DT_S
+            rig.controller.tick(tick)
+        assert "servo_rebooted" in rig.faults
+
+
+def test_torque_that_cannot_be_asked_for_is_a_fault() -> None:
+    rig = Rig().go("running")
+
+    def unanswered() -> tuple[str, ...]:
+        raise lost(1)
+
+    rig.arm.limp_joints = unanswered  # type: ignore[method-assign]
+    rig.ticks(20)
+    assert rig.mode == "fault"
+    assert rig.faults["servo_lost"].active
+
+
+# -- torque without a driver -------------------------------------------------------------------------------
+
+
+def test_stop_holds_up_a_park_that_a_fault_asks_for_but_does_not_cancel_it() -> None:
+    rig = Rig().go("running")
+    rig.arm.temperature_c[2] = 66.0
+    rig.until("parking", at_most=60)
+    for _ in range(3):
+        assert rig.ask(op="stop", level="hold") == {"ok": True}
+        rig.ticks(280)
+        assert rig.mode == "fault"
+        assert rig.arm.torque
+    rig.until("parking", at_most=60)
+    rig.until("fault")
+    assert not rig.arm.torque
+    rig.check_smooth()
+
+
+def test_stop_holds_for_good_once_the_cause_of_the_park_is_gone() -> None:
+    rig = Rig().go("running")
+    rig.arm.temperature_c[2] = 66.0
+    rig.until("parking", at_most=60)
+    assert rig.ask(op="stop", level="hold") == {"ok": True}
+    rig.arm.temperature_c[2] = 50.0
+    rig.ticks(600)
+    assert rig.mode == "fault"
+    assert rig.arm.torque
+
+
+def test_arm_that_was_energised_halfway_can_be_parked() -> None:
+    rig = Rig()
+    rig.ticks(1)
+    whole = rig.arm.enable
+
+    def half() -> FloatArray:
+        rig.arm.torque = True
+        raise lost(2)
+
+    rig.arm.enable = half  # type: ignore[method-assign]
+    assert rig.ask(op="start")["code"] == "bus_error"
+    rig.ticks(30)
+    assert rig.mode == "off"
+    answer = rig.ask(op="stop", level="park")
+    assert (answer["ok"], answer["code"]) == (False, "bus_error")
+    rig.arm.enable = whole  # type: ignore[method-assign]
+    rig.ticks(30)
+    assert rig.ask(op="stop", level="park") == {"ok": True}
+    rig.until("fault")
+    assert not rig.arm.torque
+    assert rig.arm.goals[-1] == pytest.approx(PARK, abs=0.01)
+
+
+def test_limp_arm_is_not_energised_by_a_park() -> None:
+    rig = Rig()
+    rig.arm.enable_error = lost(2)
+    rig.ask(op="start")
+    assert rig.ask(op="stop", level="park") == {"ok": True}
+    rig.ticks(30)
+    assert rig.arm.calls == ["enable"]
+
+
+def test_servos_that_hold_beside_one_that_was_reset_park_when_they_overheat() -> None:
+    rig = Rig().go("ready")
+    rig.arm.limp = True
+    rig.ticks(20)
+    assert rig.mode == "fault"
+    rig.arm.temperature_c[1] = 80.0
+    rig.ticks(280)
+    assert rig.arm.calls == ["enable"]  # not at once: a supply that breaks down must not be tried in a loop
+    rig.until("parking", at_most=100)
+    rig.until("fault")
+    assert not rig.arm.torque
+
+
+def test_arm_that_holds_in_part_at_start_up_is_a_fault_and_gets_no_goals() -> None:
+    rig = Rig()
+    rig.arm.torque, rig.arm.limp = True, True
+    rig.controller.adopt()
+    rig.ticks(30)
+    assert rig.faults["servo_rebooted"].finding.joint == "elbow_flex"
+    assert rig.arm.goals == []
+    assert rig.ask(op="stop", level="release") == {"ok": True}
+    assert not rig.arm.torque
+
+
+def test_release_that_fails_says_so_and_is_tried_until_it_is_verified() -> None:
+    rig = Rig().go("ready")
+    plain = rig.arm.release
+
+    def refused() -> None:
+        raise lost(2)
+
+    rig.arm.release = refused  # type: ignore[method-assign]
+    answer = rig.ask(op="stop", level="release")
+    assert (answer["ok"], answer["code"]) == (False, "bus_error")
+    count = len(rig.arm.goals)
+    rig.ticks(30)
+    assert rig.arm.torque
+    assert rig.mode == "fault"
+    assert rig.faults["servo_lost"].active
+    assert rig.faults["servo_lost"].id == 1  # one fault, not one for each trial
+    rig.arm.release = plain  # type: ignore[method-assign]
+    rig.ticks(1)
+    assert not rig.arm.torque
+    assert len(rig.arm.goals) == count
+    rig.ticks(30)
+    assert rig.arm.calls.count("release") == 1
+    assert not rig.faults["servo_lost"].active
+
+
+def test_hold_ends_a_release_that_is_still_tried() -> None:
+    rig = Rig().go("ready")
+    plain = rig.arm.release
+
+    def refused() -> None:
+        raise lost(2)
+
+    rig.arm.release = refused  # type: ignore[method-assign]
+    assert not rig.ask(op="stop", level="release")["ok"]
+    assert rig.ask(op="stop", level="hold") == {"ok": True}
+    rig.arm.release = plain  # type: ignore[method-assign]
+    rig.ticks(60)
+    assert rig.arm.torque
+
+
+def test_release_without_a_port_is_carried_out_when_the_port_is_back() -> None:
+    spare: list[ScriptedArm] = []
+
+    def reopen() -> ScriptedArm:
+        if not spare:
+            raise OSError(5, "Input/output error")
+        return spare[0]
+
+    rig = Rig(reopen=reopen).go("ready")
+    rig.arm.read_error = rig.arm.write_error = PortError("unplugged")
+    rig.ticks(3)
+    assert not rig.ask(op="stop", level="release")["ok"]
+    spare.append(ScriptedArm(rig.clock, torque=True))
+    rig.ticks(120)
+    assert not spare[0].torque
+    assert spare[0].goals == []
+    assert spare[0].calls == ["release"]
+
+
+def test_alarm_at_start_up_is_named_as_one() -> None:
+    rig = Rig(torque=True)
+    rig.arm.status[2] = 1
+    rig.arm.enable_error = AlarmError("8.4 V", servo_id=3, joint="elbow_flex")
+    rig.controller.adopt()
+    rig.ticks(2)
+    assert rig.faults["servo_alarm"].active
+    assert "supply" in rig.faults["servo_alarm"].finding.remedy
+    assert "servo_lost" not in rig.faults
+    rig.arm.status[2] = 0
+    rig.ticks(2)
+    assert not rig.faults["servo_alarm"].active
+
+
+# -- sources that break ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AttributeError, StopIteration, OSError])
+def test_whatever_a_source_raises_ends_the_run_and_not_the_loop(kind: type[Exception]) -> None:
+    rig = Rig().go("running")
+    assert rig.wave is not None
+
+    def fail(target: FloatArray) -> FloatArray:
+        raise kind("x" * 100_000)
+
+    rig.wave.answer = fail
+    rig.ticks(2)
+    assert rig.mode == "fault"
+    assert len(rig.faults["source_failed"].finding.message) < 500
+    rig.check_smooth()
+
+
+def test_source_that_fails_to_close_does_not_keep_the_arm_from_letting_go() -> None:
+    rig = Rig().go("running")
+    assert rig.wave is not None
+    order: list[str] = []
+    release = rig.arm.release
+
+    def close() -> None:
+        order.append("close")
+        raise OSError("socket")
+
+    def spied() -> None:
+        order.append("release")
+        release()
+
+    rig.wave.close, rig.arm.release = close, spied  # type: ignore[method-assign]
+    assert rig.ask(op="stop", level="release") == {"ok": True}
+    assert order == ["release", "close"]
+    assert not rig.arm.torque
+    rig.ticks(2)
+    assert "source_failed" in rig.faults
+
+
+def test_source_that_cannot_say_whether_it_is_done_is_a_fault() -> None:
+    rig = Rig().go("running")
+
+    class Broken:
+        def target(self, tick: int, state: object) -> FloatArray:
+            return READY
+
+        @property
+        def done(self) -> bool:
+            raise RuntimeError("x")
+
+    run = rig.controller.modes._run
+    assert run is not None
+    run.source = Broken()
+    rig.ticks(2)
+    assert "source_failed" in rig.faults
+
+
+def test_blocked_joint_does_not_yield_to_one_wrong_reading() -> None:
+    rig = Rig().go("running")
+    held = float(rig.arm.position[0])
+    rig.arm.stuck[0] = held
+    assert rig.wave is not None
+    rig.wave.answer = lambda target: np.array([held + 60.0, *READY[1:]])
+    while "following_error" not in rig.faults:
+        glitch = rig.arm.read_error is None and len(rig.arm.goals) % 3 == 0
+        rig.arm.stuck[0] = -100.0 if glitch else held
+        rig.ticks(1)
+    assert rig.arm.goals[-1][0] == pytest.approx(held)
