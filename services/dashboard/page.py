@@ -36,11 +36,10 @@ def build(context: Context) -> None:
             others = [camera for camera in context.config.cameras if camera not in calibrated]
             for camera in calibrated:
                 _camera_panel(context, camera)
-            with ui.element("div").classes("pair"):
-                updates.append(RunsPanel(context).update)
-                for camera in others:
-                    _camera_panel(context, camera)
+            updates.append(RunsPanel(context).update)
         with ui.element("div").classes("column"):
+            for camera in others:
+                _camera_panel(context, camera)
             updates.append(JointsPanel(JOINTS).update)
             if context.twin_control is not None:
                 twin_panel(context)
@@ -79,7 +78,7 @@ def _figures(state: dict[str, Any]) -> str:
     lateness = state["control"].get("lateness_ms")
     if lateness:
         parts.append(f"{state['control']['hz']:g} Hz, late p99 {lateness['p99']:.2f} ms")
-    return "   ".join(parts)
+    return " · ".join(parts)
 
 
 def _footer() -> None:
