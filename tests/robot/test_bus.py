@@ -13,6 +13,7 @@ from served_bus import ServedBus
 
 from robot.bus import FeetechBus, decode, encode
 from robot.errors import BusError, PortError, ServoError
+from robot.port import others
 from robot.registers import REGISTERS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE, StatusBit
 
 IDS = (1, 2, 3, 4, 5, 6)
@@ -214,3 +215,61 @@ def test_endless_noise_does_not_hold_a_request_for_ever(bus: FeetechBus, served:
         bus.ping(1)
     stop.set()
     thread.join()
+
+
+def test_port_that_a_program_without_a_lock_has_open_is_refused(served: ServedBus) -> None:
+    script = (
+        "import sys, serial\nport = serial.Serial(sys.argv[1], 1000000)\n"
+        "print('open', flush=True)\nsys.stdin.read()"
+    )
+    user = subprocess.Popen(
+        [sys.executable, "-c", script, served.path],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert user.stdin is not None
+    assert user.stdout is not None
+    try:
+        assert user.stdout.readline() == "open\n"
+        with pytest.raises(PortError, match=rf"is in use by pid {user.pid} \("):
+            FeetechBus(served.path)
+    finally:
+        user.stdin.close()
+        user.stdout.close()
+        user.wait()
+    with FeetechBus(served.path, margin_s=SLOW_MACHINE_S) as bus:
+        assert bus.ping(1) == 0
+
+
+def test_process_at_the_far_end_of_a_pty_is_no_user_of_it() -> None:
+    script = (
+        "import os, sys, tty\nmaster, slave = os.openpty()\ntty.setraw(slave)\n"
+        "print(os.ttyname(slave), flush=True)\nsys.stdin.read()"
+    )
+    twin = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert twin.stdin is not None
+    assert twin.stdout is not None
+    try:
+        path = twin.stdout.readline().strip()
+        assert others(path) == set()
+        FeetechBus(path).close()
+    finally:
+        twin.stdin.close()
+        twin.stdout.close()
+        twin.wait()
+
+
+@pytest.mark.parametrize("where", ["fcntl.flock", "fcntl.ioctl"])
+def test_adapter_that_fails_while_it_is_claimed_is_a_port_error(
+    served: ServedBus, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(f"robot.port.{where}", fail)
+        with pytest.raises(PortError, match="Input/output error"):
+            FeetechBus(served.path)
+    with FeetechBus(served.path, margin_s=SLOW_MACHINE_S) as bus:
+        assert bus.ping(1) == 0

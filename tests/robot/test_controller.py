@@ -392,3 +392,20 @@ def test_status_is_published_on_change_only() -> None:
     fault = rig.statuses[-1]["faults"][0]
     assert set(fault) == {"id", "code", "severity", "joint", "message", "remedy", "raised_s", "active"}
     assert (fault["code"], fault["joint"], fault["active"]) == ("servo_lost", "gripper", True)
+
+
+def test_ramp_keeps_its_speed_where_the_table_held_the_arm_back() -> None:
+    rig = Rig().go("starting")
+    gate = rig.controller.gate
+    before = len(rig.arm.goals)
+    # The table is everywhere: nothing may move.
+    plain, gate._path_height_m = gate._path_height_m, lambda velocity, floor_m: None  # type: ignore[method-assign]
+    rig.ticks(90)
+    gate._path_height_m = plain  # type: ignore[method-assign]
+    rig.until("ready")
+    assert rig.arm.goals[-1] == pytest.approx(READY, abs=0.01)
+    speeds = np.abs(np.diff(np.array(rig.arm.goals[before + 10 :]), axis=0)) / DT_S
+    assert speeds.max() <= CONFIG.ramp_velocity_dps * 1.001
+    assert rig.run() == {"ok": True}
+    rig.ticks(1)
+    assert gate.top_speed > CONFIG.gate.max_velocity.array().max()

@@ -484,8 +484,11 @@ def test_blocked_joint_does_not_yield_to_one_wrong_reading() -> None:
     rig.arm.stuck[0] = held
     assert rig.wave is not None
     rig.wave.answer = lambda target: np.array([held + 60.0, *READY[1:]])
-    while "following_error" not in rig.faults:
-        glitch = rig.arm.read_error is None and len(rig.arm.goals) % 3 == 0
-        rig.arm.stuck[0] = -100.0 if glitch else held
+    while rig.controller.gate.position[0] < held + 59.0:
         rig.ticks(1)
+    rig.arm.status[0] = 32
+    rig.ticks(1)
+    rig.arm.stuck[0] = -100.0  # in the very tick of the fault
+    rig.ticks(1)
+    assert "overload" in rig.faults
     assert rig.arm.goals[-1][0] == pytest.approx(held)

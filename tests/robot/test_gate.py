@@ -296,3 +296,18 @@ def test_hold_brakes_to_the_announced_stop_and_stays() -> None:
     assert path[-1] == pytest.approx(stop)
     assert (np.diff(path, axis=0) >= 0).all()
     assert gate.at_rest
+
+
+def test_top_speed_holds_for_the_way_to_a_target_and_for_catching_up() -> None:
+    gate = gate_at(np.zeros(6))
+    gate.top_speed = 60.0
+    before = gate.position
+    for target in ([60.0, -50.0, 50.0, 90.0, -150.0, 90.0],) * 240:
+        command = gate.check(target).command
+        assert np.abs(command - before).max() <= 60.0 * DT_S + EXACT
+        before = command
+    assert before == pytest.approx([60.0, -50.0, 50.0, 90.0, -150.0, 90.0])
+
+
+def test_target_of_a_number_that_no_float_holds_is_rejected() -> None:
+    assert gate_at(np.zeros(6)).check([10**400, 0, 0, 0, 0, 0]).rejected

@@ -10,7 +10,7 @@ from served_bus import ServedBus
 
 from robot.bus import encode
 from robot.calibration_file import Calibration, parse_calibration
-from robot.errors import CalibrationError, PortError, ServoError
+from robot.errors import AlarmError, CalibrationError, PortError, ServoError
 from robot.registers import REGISTERS, StatusBit
 from robot.servo_arm import FULL_SPEED_STEPS_S, ServoArm
 from robot.twin.world import twin_calibration
@@ -193,3 +193,47 @@ def test_unplugged(arm: ServoArm, served: ServedBus) -> None:
     served.unplug()
     with pytest.raises(PortError):
         arm.read()
+
+
+def test_dead_servo_does_not_hide_what_the_others_say(arm: ServoArm, served: ServedBus) -> None:
+    arm.bus.margin_s = 0.02
+    served.bank.temperature_c[1] = 66.0
+    served.bank.overloaded[2] = True
+    served.faults.muted.add(4)
+    with pytest.raises(ServoError, match="wrist_flex") as caught:
+        arm.read()
+    assert caught.value.missing == ("wrist_flex",)
+    assert caught.value.seen is not None
+    assert caught.value.seen.temperature_c[1] == 66.0
+    assert caught.value.seen.status.tolist() == [0, 0, StatusBit.OVERLOAD, 0, 0, 0]
+
+
+def test_silent_bus_carries_nothing(arm: ServoArm, served: ServedBus) -> None:
+    arm.bus.margin_s = arm.bus.patience_s = 0.02
+    served.faults.muted |= set(served.bank.ids)
+    with pytest.raises(ServoError) as caught:
+        arm.read()
+    assert caught.value.seen is None
+
+
+def test_limp_servo_is_named_although_another_is_dead(arm: ServoArm, served: ServedBus) -> None:
+    arm.enable()
+    arm.bus.margin_s = 0.02
+    served.faults.muted.add(4)
+    with pytest.raises(ServoError, match="wrist_flex"):
+        arm.limp_joints()
+    served.bank.reboot(2)
+    assert arm.limp_joints() == ("shoulder_lift",)
+
+
+def test_alarm_does_not_keep_an_arm_that_holds_from_being_taken_over(
+    arm: ServoArm, served: ServedBus
+) -> None:
+    arm.enable()
+    served.bank.temperature_c[2] = 90.0
+    held = get(served, 3, "goal_position")
+    arm.enable()
+    assert get(served, 3, "goal_position") == held
+    served.bank.reboot(3)
+    with pytest.raises(AlarmError, match=r"elbow_flex.*temperature alarm"):
+        arm.enable()

@@ -129,3 +129,59 @@ def test_every_code_is_announced() -> None:
     found = looks([worst] * 60, np.full(6, 90.0))[-1]
     assert {f.code for f in found} <= Supervisor.CODES
     assert {f.code for f in found} >= Supervisor.CODES - {"voltage_sag"}
+
+
+@pytest.mark.parametrize(("bit", "code"), [(8, "over_current"), (32, "overload")])
+def test_strain_that_is_reported_for_moments_only_is_found(bit: int, code: str) -> None:
+    moments = ([state(status=(1, bit))] + [state()] * 60) * 3
+    found = looks(moments)
+    assert not any(found[:61])
+    assert codes(found[61]) == {(code, JOINTS[1])}
+    assert codes(found[-1]) == {(code, JOINTS[1])}
+    rare = ([state(status=(1, bit))] + [state()] * 320) * 4
+    assert not any(looks(rare))
+    over = looks([state(status=(1, bit))] * 5 + [state()] * 320)
+    assert not over[-1]
+
+
+def test_strain_of_two_joints_once_each_is_nothing() -> None:
+    assert not any(looks([state(status=(1, 32)), state(status=(2, 32))] + [state()] * 9))
+
+
+@pytest.mark.parametrize("speed_dps", [60.0, 150.0, 240.0, 300.0])
+def test_joint_that_lags_behind_a_fast_sweep_and_its_stop_is_no_fault(speed_dps: float) -> None:
+    supervisor = Supervisor(SupervisionLimits(), DT_S)
+    sweep = np.minimum(np.arange(600) * DT_S, 2.0) * speed_dps
+    delayed = np.concatenate([np.zeros(7), sweep])[:600]  # 0.12 s, as measured on the twin
+    for goal, position in zip(sweep, delayed, strict=True):
+        assert not supervisor.look(state(position=(0, position)), np.array([goal, 0, 0, 0, 0, 0]))
+
+
+def test_joint_that_is_blocked_in_a_fast_sweep_is_found_soon() -> None:
+    supervisor = Supervisor(SupervisionLimits(), DT_S)
+    found = [
+        supervisor.look(state(position=(0, 0.0)), np.array([240.0 * i * DT_S, 0, 0, 0, 0, 0]))
+        for i in range(60)
+    ]
+    at = first(found, "following_error")
+    assert at is not None
+    assert at < 50
+
+
+def test_joint_that_is_missing_keeps_what_was_known_of_it_and_nothing_new_counts() -> None:
+    glitch = state(temperature_c=(2, 90.0))
+    supervisor = Supervisor(SupervisionLimits(), DT_S)
+    supervisor.look(glitch, np.zeros(6))
+    for _ in range(100):  # it fell silent just after a wrong reading
+        assert not supervisor.look(glitch, np.full(6, 30.0) * [0, 0, 1, 0, 0, 0], (JOINTS[2],))
+    supervisor = Supervisor(SupervisionLimits(), DT_S)
+    for _ in range(40):
+        supervisor.look(glitch, None)
+    assert ("overheated", JOINTS[2]) in codes(supervisor.look(glitch, None, (JOINTS[2],)))
+
+
+def test_others_are_watched_while_a_joint_is_missing() -> None:
+    supervisor = Supervisor(SupervisionLimits(), DT_S)
+    for _ in range(40):
+        found = supervisor.look(state(temperature_c=(1, 90.0)), None, (JOINTS[2],))
+    assert ("overheated", JOINTS[1]) in codes(found)
