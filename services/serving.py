@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import http.client
 import json
+import logging
 import os
 import socket
 import tempfile
@@ -26,6 +27,8 @@ from services.api.link import RobotLink
 from services.shipped import ROOT
 from services.status_board import BOARD_BYTES, StatusBoard
 from services.supervisor import Supervisor, remove_leftovers, service_specs, write_description
+
+log = logging.getLogger(__name__)
 
 PARK_S = 12.0
 READY_PERIOD_S = 0.5
@@ -92,6 +95,7 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
             environment={"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"},
         )
         supervisor.before_stop = lambda: park(runtime, config, supervisor, say)
+        supervisor.on_death = lambda name: hold_without_api(runtime, name)
         herald = Herald(options, say)
         supervisor.run(herald.poll)
 
@@ -138,6 +142,25 @@ class Herald:
                 self._say(
                     f"up, with a fault to clear ({wrong['faults']}): http://{host}:{self._options.port}"
                 )
+
+
+def hold_without_api(runtime: Runtime, name: str) -> None:
+    """Hold the arm at once when the API has died while it moved: nobody could stop it by the page any more.
+
+    The controller would hold by itself when it misses the API's heartbeat, some two seconds later. An arm
+    that parks goes on parking.
+    """
+    if name != "api":
+        return
+    link = RobotLink(runtime, ())
+    try:
+        if link.controller_alive() and link.status().get("mode") in ("starting", "running"):
+            MailboxClient(runtime.controller_socket).ask({"op": "stop", "level": "hold"}, timeout_s=0.5)
+            log.warning("the API has died while the arm moved: it holds")
+    except CommandError as error:
+        log.warning("the API has died while the arm moved, the controller does not answer: %s", error)
+    finally:
+        link.close()
 
 
 def park(runtime: Runtime, config: RobotConfig, supervisor: Supervisor, say: Callable[[str], None]) -> None:

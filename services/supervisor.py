@@ -89,6 +89,7 @@ class Supervisor:
         board: Where events and faults are published.
         twin: The twin's process, if the robot is the twin.
         before_stop: Called once before the children are terminated: brings the arm to rest.
+        on_death: Called with the name of a child that has died, before it is started again.
         environment: Extra environment variables for the children.
     """
 
@@ -97,6 +98,7 @@ class Supervisor:
     board: StatusBoard
     twin: Twin | None = None
     before_stop: Callable[[], None] | None = None
+    on_death: Callable[[str], None] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     children: dict[str, Child] = field(default_factory=dict)
     _mailbox: Mailbox | None = None
@@ -214,6 +216,8 @@ class Supervisor:
         if child.spec.fault is not None:
             code, remedy = child.spec.fault
             self.board.raise_fault(code, message, remedy)
+        if self.on_death is not None:
+            self.on_death(child.spec.name)
 
     def _watch_twin(self) -> None:
         if self.twin is None or self._twin_lost:

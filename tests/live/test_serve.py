@@ -159,10 +159,8 @@ def test_an_unreachable_point_moves_nothing(live: Live) -> None:
         assert abs(before[name]["position_deg"] - after[name]["position_deg"]) < MOVED_DEG
 
 
-@pytest.mark.parametrize(
-    ("process", "settled_s"), [("worker", 1.5), ("cameras", 1.5), ("controller", 1.5), ("api", 3.5)]
-)
-def test_a_killed_process_leaves_the_arm_holding(live: Live, process: str, settled_s: float) -> None:
+@pytest.mark.parametrize("process", ["worker", "cameras", "controller", "api"])
+def test_a_killed_process_leaves_the_arm_holding(live: Live, process: str) -> None:
     live.ready()
     location = live.pick(0.26, -0.08)
     live.until(lambda: live.http.get(location).json()["status"] == "running", 30, "run")
@@ -172,7 +170,7 @@ def test_a_killed_process_leaves_the_arm_holding(live: Live, process: str, settl
     tick = _tick(ring)
     os.kill(pid, signal.SIGKILL)
 
-    time.sleep(settled_s)
+    time.sleep(1.5)
     live.until(lambda: _fresh(ring), 30, "telemetry after the kill")
     held_since = _tick(ring)
     time.sleep(2.5)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.serving import park, runtime_folder, undisturbed
+from services.serving import hold_without_api, park, runtime_folder, undisturbed
 from tests.services.conftest import Service
 
 
@@ -25,6 +25,27 @@ def test_the_arm_is_parked_although_the_terminal_is_gone(service: Service) -> No
     with pytest.raises(BrokenPipeError):  # it was told before anything was said
         park(service.runtime, service.config, supervisor, gone)
     assert service.controller.moving()[-1] == {"op": "stop", "level": "park"}
+
+
+def test_a_dead_api_holds_an_arm_that_moves_and_nothing_else(service: Service) -> None:
+    def moved() -> list[dict[str, Any]]:
+        return [c for c in service.controller.moving() if c["op"] == "stop"]
+
+    for mode in ("ready", "parking", "hold", "off"):
+        service.controller.now(mode)
+        service.until(lambda mode=mode: service.mode() == mode)
+        hold_without_api(service.runtime, "api")
+    assert not moved()
+    service.controller.now("running")
+    service.until(lambda: service.mode() == "running")
+    hold_without_api(service.runtime, "cameras")
+    assert not moved()
+    hold_without_api(service.runtime, "api")
+    assert moved() == [{"op": "stop", "level": "hold"}]
+    service.controller.deaf = True
+    service.controller.now("running")
+    service.until(lambda: service.mode() == "running")
+    hold_without_api(service.runtime, "api")  # told, not raised: the supervisor has to go on
 
 
 def test_the_folder_of_another_user_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from robot.runtime import Runtime
 from robot.seams import ArmState
 from robot.seqlock import SharedBlock
 from robot.telemetry import MODES, TelemetryRing, empty_record
+from services.supervisor import remove_leftovers
 from tests.inference.toy import HEIGHT, WIDTH, write_bundle
 
 pytestmark = pytest.mark.live
@@ -33,8 +34,7 @@ def runtime() -> Iterator[Runtime]:
     parent = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
     made = Runtime.create(parent)
     yield made
-    for name in (made.worker_status_name, made.telemetry_name, made.frame_name("wrist")):
-        Path("/dev/shm", name).unlink(missing_ok=True)
+    remove_leftovers(made)
     shutil.rmtree(parent)
 
 
