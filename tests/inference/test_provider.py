@@ -21,6 +21,7 @@ from services import serving
 from services.cli import app
 from services.cli.serve import ExecutionProvider
 from services.processes import worker
+from services.supervisor import remove_leftovers
 
 
 @pytest.fixture
@@ -31,7 +32,9 @@ def only_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def runtime() -> Iterator[Runtime]:
     with tempfile.TemporaryDirectory(prefix="p", dir="/tmp") as parent:  # socket names must be short
-        yield Runtime.create(Path(parent))
+        made = Runtime.create(Path(parent))
+        yield made
+        remove_leftovers(made)
 
 
 class Enough(So101Error):
