@@ -7,8 +7,10 @@ import pytest
 
 from robot.recording.features import Feature
 from robot.recording.writer import DatasetWriter
+from robot.seams import ByteArray
 from training.config import TrainConfig
 from training.policies.act import ActConfig
+from training.stage import Stage
 
 TINY = ActConfig(
     cameras=("wrist", "overhead"),
@@ -23,6 +25,18 @@ TINY = ActConfig(
     vae_layers=1,
     latent_dim=4,
 )
+
+
+class Blind(Stage):
+    """A stage without pictures, for tests that need none."""
+
+    def images(self, cameras: tuple[str, ...] = ("wrist", "overhead")) -> dict[str, ByteArray]:
+        return {name: np.zeros((2, 2, 3), np.uint8) for name in cameras}
+
+
+@pytest.fixture(scope="module")
+def stage() -> Stage:
+    return Blind()
 
 
 @pytest.fixture

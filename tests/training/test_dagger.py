@@ -16,23 +16,10 @@ from training.demonstrations import DemonstrationOptions, Demonstrator
 from training.episodes import FPS, episode_rng
 from training.experts.pick_place import PickPlaceExpert
 from training.rollout import InlinePolicySource, drive
-from training.stage import Stage
 
 CHUNK = 40
 EXECUTION = ExecutionConfig(actions_per_inference=10)
 CALM = DemonstrationOptions(command_noise_deg=0.0, miss_probability=0.0)
-
-
-class Blind(Stage):
-    """A stage without pictures."""
-
-    def images(self, cameras=("wrist", "overhead")):
-        return {name: np.zeros((2, 2, 3), np.uint8) for name in cameras}
-
-
-@pytest.fixture(scope="module")
-def stage() -> Stage:
-    return Blind()
 
 
 class Still:
@@ -51,6 +38,18 @@ class Planned:
     def chunk(self, observation):
         start_s = observation.tick / 60
         return np.array([self.plan.at(start_s + k / FPS)[0] for k in range(CHUNK)], np.float32)
+
+
+class Sweep:
+    """A policy that turns the pan at a constant speed."""
+
+    def __init__(self, pose, speed_dps) -> None:
+        self.pose, self.speed_dps = pose, speed_dps
+
+    def chunk(self, observation):
+        chunk = np.tile(self.pose, (CHUNK, 1))
+        chunk[:, 0] = self.speed_dps * (observation.tick / 60 + np.arange(CHUNK) / FPS)
+        return chunk
 
 
 class Ramp:
@@ -125,6 +124,18 @@ def test_the_expert_gets_the_motion_that_the_source_had(stage):
     np.testing.assert_allclose(motion.velocity, velocity, atol=0.01)
     np.testing.assert_array_equal(motion.position, sent[-1])
     assert stage.world.time_s == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_corrector_hands_over_the_motion_that_the_policy_had(stage, monkeypatch):
+    policy = Sweep(stage.robot.ready_pose.array(), 10.0)
+    corrector = Corrector(stage, bundle_of(policy, stage), EXECUTION, seed=6)
+    handed = []
+    monkeypatch.setattr(corrector._demonstrator, "finish", lambda motion, *a, **k: handed.append(motion))
+    for number in range(6):
+        corrector.episode(number)
+    assert len(handed) == 6
+    for motion in handed:
+        np.testing.assert_allclose(motion.velocity, [10.0, 0, 0, 0, 0, 0], atol=0.5)
 
 
 @pytest.mark.parametrize("takeover_s", [0.4, 0.6])

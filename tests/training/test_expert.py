@@ -15,18 +15,6 @@ from training.experts.pick_place import PickPlaceExpert
 from training.stage import Stage
 
 
-class Blind(Stage):
-    """A stage without pictures, for tests that need none."""
-
-    def images(self, cameras=("wrist", "overhead")):
-        return {name: np.zeros((2, 2, 3), np.uint8) for name in cameras}
-
-
-@pytest.fixture(scope="module")
-def stage() -> Stage:
-    return Blind()
-
-
 def follow(stage: Stage, expert: PickPlaceExpert, command):
     plan = expert.plan(command)
     for tick in range(int(plan.duration_s * 60) + 20):
