@@ -134,7 +134,10 @@ def check_robot(manifest: Manifest, robot: RobotConfig) -> None:
                 f"robot {robot.name} gives {theirs.fps}: set the camera's fps to {manifest.fps:g} or more"
             )
     for joint, seen in manifest.control_limits.items():
-        low, high = getattr(robot.gate.min_position, joint), getattr(robot.gate.max_position, joint)
+        low, high = (
+            getattr(robot.safety.gate.min_position, joint),
+            getattr(robot.safety.gate.max_position, joint),
+        )
         if seen.min < low - RANGE_TOLERANCE_USER or seen.max > high + RANGE_TOLERANCE_USER:
             raise BundleError(
                 f"{joint}: the policy was trained within {seen.min:.1f}..{seen.max:.1f}, robot {robot.name} "

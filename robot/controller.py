@@ -12,15 +12,15 @@ from typing import Any
 
 from robot.commands import dispatch, serve
 from robot.config import RobotConfig
-from robot.faults import FaultBook
-from robot.gate import Gate
 from robot.lateness import Lateness
 from robot.link import ArmLink
 from robot.mailbox import Mailbox
 from robot.modes import Modes, SourceFactory
 from robot.publisher import Publisher, Tick
+from robot.safety.faults import FaultBook
+from robot.safety.gate import Gate
+from robot.safety.supervision import SupervisionLimits, Supervisor
 from robot.seams import Arm, ArmState, Clock, FloatArray, MonotonicClock
-from robot.supervision import SupervisionLimits, Supervisor
 from robot.telemetry import Record
 
 TORQUE_CHECK_S = 0.25

@@ -16,9 +16,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from robot.errors import AlarmError, BusError, PortError, ServoError
-from robot.faults import FaultBook, Finding, Severity
 from robot.joints import JOINTS
 from robot.registers import ALARMS_AGAINST_TORQUE
+from robot.safety.faults import FaultBook, Finding, Severity
 from robot.seams import Arm, ArmState, FloatArray
 
 CODES = frozenset({"servo_lost", "bus_error", "port_lost"})

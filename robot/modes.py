@@ -32,10 +32,10 @@ import numpy as np
 
 from robot.config import RobotConfig
 from robot.errors import BusError, CommandError
-from robot.faults import FaultBook, Finding, Severity
-from robot.gate import Gate, GateResult
 from robot.joints import JOINTS, N_JOINTS
 from robot.link import ArmLink
+from robot.safety.faults import FaultBook, Finding, Severity
+from robot.safety.gate import Gate, GateResult
 from robot.seams import ArmState, FloatArray, Source
 from robot.sources import Aged, Closable, Ending, Height, RampSource, safe_way
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from robot.faults import FaultBook
-from robot.gate import GateResult
 from robot.lateness import Lateness
 from robot.link import ArmLink
 from robot.mailbox import to_json
 from robot.modes import Modes
+from robot.safety.faults import FaultBook
+from robot.safety.gate import GateResult
 from robot.seams import ArmState, FloatArray
 from robot.telemetry import MODES, Record, empty_record
 

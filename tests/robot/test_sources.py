@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot.config import load_robot
-from robot.gate import Gate
 from robot.joints import N_JOINTS
 from robot.kinematics import Kinematics, rad_to_user
+from robot.safety.gate import Gate
 from robot.seams import ArmState, FloatArray
 from robot.sources import Ending, HoldSource, RampSource, safe_way
 

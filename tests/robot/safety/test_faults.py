@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot.errors import CommandError
-from robot.faults import FaultBook, Finding, Severity
+from robot.safety.faults import FaultBook, Finding, Severity
 
 
 def finding(code: str = "overload", severity: Severity = Severity.HOLD, joint: str | None = None) -> Finding:

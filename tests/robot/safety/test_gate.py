@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot.config import GateConfig, JointValues
-from robot.gate import Gate
 from robot.joints import JOINTS
+from robot.safety.gate import Gate
 from robot.seams import FloatArray
 
 DT_S = 1 / 60

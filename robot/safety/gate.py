@@ -18,7 +18,7 @@ The table guard covers the fingertips alone. A pose that folds the arm can bring
 back of the gripper under the table while the fingertips are above it; who plans such poses has to check them.
 
 What the gate does not know either: forces, contact with anything but the table, the arm's own links, and
-whether the servos follow (``robot.supervision`` watches that).
+whether the servos follow (``robot.safety.supervision`` watches that).
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robot.faults import Finding
 from robot.joints import JOINTS
+from robot.safety.faults import Finding
+from robot.safety.supervision import SupervisionLimits, Supervisor
 from robot.seams import ArmState
-from robot.supervision import SupervisionLimits, Supervisor
 
 DT_S = 1 / 60
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.faults import Finding, Severity
 from robot.joints import GRIPPER, JOINTS, N_JOINTS
 from robot.registers import StatusBit
+from robot.safety.faults import Finding, Severity
 from robot.seams import ArmState, FloatArray
 
 
