@@ -135,8 +135,8 @@ def check_robot(manifest: Manifest, robot: RobotConfig) -> None:
             )
     for joint, seen in manifest.control_limits.items():
         low, high = (
-            getattr(robot.safety.gate.min_position, joint),
-            getattr(robot.safety.gate.max_position, joint),
+            getattr(robot.gate.min_position, joint),
+            getattr(robot.gate.max_position, joint),
         )
         if seen.min < low - RANGE_TOLERANCE_USER or seen.max > high + RANGE_TOLERANCE_USER:
             raise BundleError(
