@@ -30,6 +30,11 @@ class LazyCommand:
 COMMANDS: dict[str, LazyCommand] = {
     "serve": LazyCommand("services.cli.serve", "serve", "The service: twin or arm, policy, HTTP, dashboard"),
     "twin": LazyCommand("services.cli.twin", "twin", "The digital twin alone: serial ports and cameras"),
+    "ports": LazyCommand("services.cli.ports", "ports", "Serial adapters, the arms behind them, udev rules"),
+    "setup-motors": LazyCommand(
+        "services.cli.setup_motors", "setup_motors", "Ids and settings, servo by servo"
+    ),
+    "calibrate": LazyCommand("services.cli.calibrate", "app", "Measure the arm, its cameras, its table"),
     "record": LazyCommand("services.cli.record", "record", "Episodes to disk"),
     "replay": LazyCommand("services.cli.replay", "replay", "An episode to the arm, or compared with it"),
     "dataset": LazyCommand("services.cli.dataset", "app", "Look at, check and work on episodes"),

@@ -1,0 +1,20 @@
+"""``so101 calibrate``: what the arm, its cameras and its table measure, once and for good.
+
+Each command has a file of its own, which imports what is heavy only when it is called.
+"""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    help="Measure the arm, its cameras and its table.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Measure the arm, its cameras and its table."""
