@@ -17,6 +17,7 @@ from robot.link import ArmLink
 from robot.mailbox import Mailbox
 from robot.modes import Modes, SourceFactory
 from robot.publisher import Publisher, Tick
+from robot.realtime import RealTime
 from robot.safety.faults import FaultBook
 from robot.safety.gate import Gate
 from robot.safety.supervision import SupervisionLimits, Supervisor
@@ -42,6 +43,7 @@ class Controller:
         status: takes the JSON status whenever it has changed.
         heartbeat_timeout_s: a run whose commander is silent for so long is ended; ``None``: never.
         reopen: makes a new arm after its port was lost.
+        realtime: what the loop got of the kernel, to be told in the status.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Controller:
         status: Callable[[bytes], None] | None = None,
         heartbeat_timeout_s: float | None = None,
         reopen: Callable[[], Arm] | None = None,
+        realtime: RealTime | None = None,
     ) -> None:
         self.config, self.clock, self._dt_s = config, clock or MonotonicClock(), config.dt_s
         self.faults = FaultBook()
@@ -86,6 +89,7 @@ class Controller:
             tool_position_m,
             telemetry,
             status,
+            realtime,
         )
 
     def adopt(self, *, ready: bool = False) -> None:

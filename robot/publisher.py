@@ -11,6 +11,7 @@ from robot.lateness import Lateness
 from robot.link import ArmLink
 from robot.mailbox import to_json
 from robot.modes import Modes
+from robot.realtime import RealTime
 from robot.safety.faults import FaultBook
 from robot.safety.gate import GateResult
 from robot.seams import ArmState, FloatArray
@@ -49,9 +50,11 @@ class Publisher:
         tool_position_m: Callable[[FloatArray], FloatArray] | None,
         telemetry: Callable[[Record], None] | None,
         status: Callable[[bytes], None] | None,
+        realtime: RealTime | None = None,
     ) -> None:
         self._modes, self._faults, self._link, self._lateness = modes, faults, link, lateness
         self._control_hz = control_hz
+        self._realtime = None if realtime is None else realtime.as_json()
         self._tool_position_m = tool_position_m
         self._telemetry, self._status = telemetry, status
         self._record = empty_record()
@@ -108,5 +111,6 @@ class Publisher:
             "pid": os.getpid(),
             "control_hz": self._control_hz,
             "reason": reason,
+            "realtime": self._realtime,
         }
         status(to_json(text))

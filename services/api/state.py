@@ -112,12 +112,13 @@ def cameras(context: Context) -> dict[str, dict[str, Any]]:
     return found
 
 
-def control(record: Record | None, hz: float) -> dict[str, Any]:
-    """How well the control loop keeps time, and what the gate had to do."""
+def control(record: Record | None, hz: float, realtime: dict[str, Any] | None) -> dict[str, Any]:
+    """How well the control loop keeps time, what the kernel grants it, and what the gate had to do."""
     if record is None:
-        return {"hz": hz}
+        return {"hz": hz, "realtime": realtime}
     return {
         "hz": hz,
+        "realtime": realtime,
         "lateness_ms": {
             key: round(float(record[f"lateness_{key}_ms"]), 3) for key in ("p50", "p99", "p999", "max")
         },
@@ -155,7 +156,7 @@ def state(context: Context) -> dict[str, Any]:
         },
         "faults": faults(context),
         "events": service.get("events", [])[::-1],
-        "control": control(record, hz),
+        "control": control(record, hz, status.get("realtime")),
         "policy": policy(context),
         "execution": context.description.get("execution"),
         "cameras": cameras(context),

@@ -7,7 +7,6 @@ fault that names the reason, and is tried again; it does not end the process.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import logging
 import logging.handlers
@@ -29,6 +28,7 @@ from robot.errors import PortError, So101Error
 from robot.kinematics import Kinematics
 from robot.mailbox import Mailbox
 from robot.modes import SourceFactory
+from robot.realtime import Housekeeping, favour_this_process
 from robot.runtime import Runtime
 from robot.seams import Arm, ArmState, FloatArray, Source
 from robot.seqlock import SharedBlock
@@ -39,11 +39,6 @@ STATUS_BYTES = 32 * 1024
 HEARTBEAT_TIMEOUT_S = 2.0
 PARK_S = 12.0
 """Longest time that parking may take after SIGTERM; then the arm is left holding where it is."""
-FIFO_PRIORITY = 10
-NICE = -10
-COLLECT_PERIOD_S = 5.0
-COLLECT_SLACK_S = 0.005
-"""A collection of what a few seconds leave behind takes well under a millisecond."""
 
 log = logging.getLogger(__name__)
 
@@ -99,23 +94,6 @@ def source_factories(runtime: Runtime, config: RobotConfig) -> dict[str, SourceF
     return {"policy": policy}
 
 
-class Housekeeping:
-    """Garbage collection between ticks instead of inside them."""
-
-    def __init__(self) -> None:
-        gc.collect()
-        gc.freeze()  # what start-up made stays: it need not be looked at again
-        gc.disable()
-        self._due_s = time.monotonic() + COLLECT_PERIOD_S
-
-    def after_tick(self, slack_s: float) -> None:
-        """Collect now and then, if there is time before the next deadline."""
-        now_s = time.monotonic()
-        if now_s >= self._due_s and slack_s > COLLECT_SLACK_S:
-            gc.collect()
-            self._due_s = now_s + COLLECT_PERIOD_S
-
-
 class Shutdown:
     """SIGTERM or ctrl-C: park, let go, and end; in bounded time.
 
@@ -151,20 +129,6 @@ class Shutdown:
         if modes.mode != "parking":  # not yet, or a command or a fault has come between
             modes.stop("park", now_s, "asked to end")
         return True
-
-
-def favour_this_process() -> str:
-    """Ask the kernel to run the loop when it is due; says what it got."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY))
-        return f"real-time priority {FIFO_PRIORITY}"
-    except OSError:
-        pass
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
-        return f"nice {NICE}"
-    except OSError as error:
-        return f"ordinary priority ({error.strerror}); ticks may be late on a busy machine"
 
 
 @contextlib.contextmanager
@@ -204,6 +168,7 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
         except So101Error as error:
             log.error("%s", error)
             arm = AbsentArm(str(error))
+        realtime = favour_this_process()
         controller = Controller(
             config,
             arm,
@@ -215,9 +180,10 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
             status=status.write,
             heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S,
             reopen=open_arm,
+            realtime=realtime,
         )
         controller.adopt()
-        log.info("%d Hz on %s with %s", config.control_hz, port, favour_this_process())
+        log.info("%d Hz on %s with %s", config.control_hz, port, realtime)
         controller.run(lambda: shutdown.keep_going(controller), Housekeeping().after_tick)
         controller.close()
 

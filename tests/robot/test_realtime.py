@@ -1,0 +1,68 @@
+"""What the loop asks of the kernel: asked for real in a process of its own, and told as it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from robot.realtime import RealTime, _isolated, _own_core
+
+ASK = """
+import json, os, resource
+from robot.realtime import favour_this_process
+{before}
+got = favour_this_process().as_json()
+lines = open("/proc/self/status").read().splitlines()
+locked_kb = next(int(line.split()[1]) for line in lines if line.startswith("VmLck:"))
+policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+print(json.dumps([got, policy == os.SCHED_FIFO, os.nice(0), locked_kb, sorted(os.sched_getaffinity(0))]))
+"""
+
+
+@pytest.mark.parametrize("before", ["", "resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))"])
+def test_what_is_told_is_what_the_kernel_says(before: str) -> None:
+    command = [sys.executable, "-c", ASK.format(before=before)]
+    got, fifo, nice, locked_kb, cores = json.loads(subprocess.check_output(command, timeout=60))
+    assert (got["scheduling"] == "fifo 10") == fifo
+    assert (got["scheduling"] == "nice -10") == (not fifo and nice == -10)
+    assert got["memory_locked"] == (locked_kb > 0)
+    assert got["core"] is None or cores == [got["core"]]
+    for what, told in (
+        ("locked memory", got["memory_locked"]),
+        ("a core of its own", got["core"] is not None),
+        ("real-time scheduling", fifo),
+    ):
+        assert told or any(what in reason for reason in got["refused"])
+
+
+@pytest.mark.parametrize(
+    ("allowed", "isolated", "core"),
+    [({0, 1}, set(), None), ({0}, set(), None), ({0, 1, 2, 3}, set(), 3), ({0, 1}, {1}, 1),
+     ({0, 1, 2, 3}, {2}, 2), ({0, 1}, {3}, None)],
+)  # fmt: skip
+def test_core_is_taken_only_where_others_keep_two_or_the_kernel_set_it_aside(
+    allowed: set[int], isolated: set[int], core: int | None
+) -> None:
+    refused: list[str] = []
+    assert _own_core(allowed, isolated, refused) == core
+    assert bool(refused) == (core is None)
+
+
+def test_isolated_cores_are_read_as_the_kernel_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "isolated"
+    monkeypatch.setattr("robot.realtime._ISOLATED", path)
+    for text, cores in (("\n", set()), ("3\n", {3}), ("1-2,5\n", {1, 2, 5}), ("odd", set())):
+        path.write_text(text)
+        assert _isolated() == cores
+
+
+def test_it_can_be_said_in_a_line() -> None:
+    said = str(RealTime("ordinary", memory_locked=False, core=None, refused=("locked memory: no",)))
+    assert "ordinary scheduling" in said
+    assert "locked memory: no" in said
