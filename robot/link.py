@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from robot.bus import BusCounters
 from robot.errors import AlarmError, BusError, PortError, ServoError
 from robot.joints import JOINTS
 from robot.registers import ALARMS_AGAINST_TORQUE
@@ -44,6 +45,15 @@ class NamesLimp(Protocol):
         """Their joints. Raises BusError."""
 
 
+@runtime_checkable
+class Counts(Protocol):
+    """An arm that counts what goes wrong on its bus."""
+
+    @property
+    def counters(self) -> BusCounters:
+        """Only ever grow."""
+
+
 class ArmLink:
     """Reads and writes an arm, counts and names what fails.
 
@@ -67,6 +77,11 @@ class ArmLink:
         self._failed: dict[str, tuple[int, float]] = {}
         """Kind of what failed -> how often in a row, and when last."""
         self._retry_s = 0.0
+
+    @property
+    def counters(self) -> BusCounters:
+        """What went wrong on the bus since its port was opened; zeros where the arm does not count."""
+        return self.arm.counters if isinstance(self.arm, Counts) else BusCounters()
 
     def read(self, now_s: float) -> ArmState | None:
         """One look at all joints; a failure is counted, and latched if it lasts.

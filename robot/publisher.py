@@ -95,6 +95,9 @@ class Publisher:
         record["lateness_p50_ms"], record["lateness_p99_ms"] = figures.p50_ms, figures.p99_ms
         record["lateness_p999_ms"], record["lateness_max_ms"] = figures.p999_ms, figures.max_ms
         record["bus_errors"] = self._link.errors
+        counters = self._link.counters
+        record["bus_retries"], record["bus_lost"] = counters.retries, counters.lost
+        record["bus_dropped_bytes"] = counters.dropped_bytes
 
     def _tell_status(self, status: Callable[[bytes], None]) -> None:
         modes = self._modes

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from robot.bus import MARGIN_S, FeetechBus, decode, encode
+from robot.bus import MARGIN_S, BusCounters, FeetechBus, decode, encode
 from robot.calibration_file import Calibration, IntArray
 from robot.errors import AlarmError, CalibrationError, ServoError
 from robot.joints import GRIPPER, JOINTS, N_JOINTS
@@ -90,6 +90,11 @@ class ServoArm:
         except BaseException:
             bus.close()
             raise
+
+    @property
+    def counters(self) -> BusCounters:
+        """What went wrong on the bus since it was opened."""
+        return self.bus.counters
 
     def read(self) -> ArmState:
         """One sync read of the block 56..70.

@@ -43,7 +43,10 @@ TELEMETRY = np.dtype(
         ("rate_limited", "<i8"),
         ("table_limited", "<i8"),
         ("non_finite", "<i8"),
-        ("bus_errors", "<i8"),
+        ("bus_errors", "<i8"),  # reads and writes that failed after their retries
+        ("bus_retries", "<i8"),  # from here on since the port was opened, see robot.bus.BusCounters
+        ("bus_lost", "<i8"),
+        ("bus_dropped_bytes", "<i8"),
     ]
 )
 """Layout of a record; every number in it is finite."""

@@ -86,6 +86,7 @@ class ArmCollector(Collector):
         yield _counter("arm_ticks_missed", "Control ticks that were skipped", int(record["missed"]))
         yield _counter("arm_ticks", "Control ticks", int(record["tick"]))
         yield _counter("arm_bus_errors", "Reads or writes of the bus that failed", int(record["bus_errors"]))
+        yield _counter("arm_bus_retries", "Requests sent again for a lost answer", int(record["bus_retries"]))
         gate = CounterMetricFamily(
             "arm_gate_limited", "Ticks whose target the gate changed", labels=["reason"]
         )
