@@ -1,13 +1,14 @@
-"""What a camera's pictures say about the camera: black, blank, frozen, slow, swapped, out of focus.
+"""What a camera's pictures say about the camera: black, blank, frozen, slow, out of focus.
 
 No I/O and no clock: pictures and their times go in, findings come out. The service's camera process and
-``so101 doctor`` look with the same eyes. Pictures are RGB uint8 of shape (height, width, 3).
+``so101 doctor`` look with the same eyes; :mod:`robot.camera_reference` tells which camera is which. Pictures
+are RGB uint8 of shape (height, width, 3).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,15 +37,6 @@ RATE_FRAMES = 30
 """Pictures over which the rate is taken: one second of a camera at 30 per second."""
 BLIND_S = 0.5
 """How long a black or blank picture may pass: a hand before the lens is no fault of the camera."""
-ALIKE = 0.6
-"""Correlation of thumbnails from which two pictures show the same place: a fixed camera keeps 0.9 and more
-whatever the arm does, another view stays under 0.4."""
-CLEARLY = 0.2
-"""How much better the wrong camera must resemble a reference than the right one, to be called swapped."""
-SWAPPED_LOOKS = 3
-"""Looks in a row that must agree: the arm may stand before the lens in one of them."""
-THUMBNAIL_PX = (16, 12)
-"""Width and height of a thumbnail: coarse enough to forgive what lies on the table."""
 _STRIDE = 4
 """Every fourth pixel of every fourth row is enough for mean and spread."""
 
@@ -74,51 +66,6 @@ def sharpness(image: ByteArray) -> float:
     Comparable only between pictures of the same scene and size; 0 for a blank one.
     """
     return float(cv2.Laplacian(luminance(image), cv2.CV_32F).var())
-
-
-def thumbnail(image: ByteArray) -> Float32Array:
-    """Luminance averaged over areas, shape (12, 16): what is kept of a camera's reference picture."""
-    return np.asarray(cv2.resize(luminance(image), THUMBNAIL_PX, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def likeness(image: ByteArray, reference: Float32Array) -> float:
-    """Correlation, -1 to 1, of a picture with a :func:`thumbnail`; 0 where either is blank.
-
-    Exposure and contrast, which cameras change by themselves, make no difference.
-    """
-    a, b = thumbnail(image), np.asarray(reference, np.float32)
-    a, b = a - a.mean(), b - b.mean()
-    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    return float((a * b).sum()) / size if size > a.size else 0.0
-
-
-def resembles(image: ByteArray, reference: Float32Array) -> bool:
-    """Whether a picture shows the place of a reference thumbnail."""
-    return likeness(image, reference) >= ALIKE
-
-
-def swapped(
-    images: Mapping[str, ByteArray], references: Mapping[str, Float32Array]
-) -> tuple[tuple[str, str], ...]:
-    """Pairs of cameras (meant, shown) whose pictures are exchanged.
-
-    Camera ``meant`` does not look like its own reference, and ``shown`` looks like it clearly better. Only
-    fixed cameras need a reference: what a wrist camera shows depends on the arm.
-
-    Args:
-        images: camera name -> picture.
-        references: camera name -> its :func:`thumbnail` from a time when all was well; may lack cameras.
-    """
-    found = []
-    for meant, reference in references.items():
-        if meant not in images:
-            continue
-        own = likeness(images[meant], reference)
-        others = {name: likeness(image, reference) for name, image in images.items() if name != meant}
-        best = max(others, key=lambda name: others[name], default=None)
-        if best is not None and own < ALIKE <= others[best] and others[best] >= own + CLEARLY:
-            found.append((meant, best))
-    return tuple(found)
 
 
 # -- several pictures --------------------------------------------------------------------------------------
@@ -236,9 +183,9 @@ def stale(name: str, age_s: float) -> CameraFinding:
     return CameraFinding("camera_stale", words, "check its cable and what else is on its USB bus")
 
 
-def shows_other(meant: str, shown: str) -> CameraFinding:
+def exchanged(a: str, b: str) -> CameraFinding:
     """The finding for two cameras whose pictures are exchanged."""
-    words = f"cameras {meant} and {shown} are swapped: {shown} shows what {meant} should"
+    words = f"cameras {a} and {b} are swapped: each shows what the other should"
     return CameraFinding(
         "camera_swapped", words, "exchange their sources in the robot's file, or their plugs"
     )
