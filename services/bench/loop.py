@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from robot.config import config_root, load_robot
 from robot.errors import TwinError
 from robot.seams import FloatArray
 from robot.twin.tasks import PickPlace
+from services.bench.robot_file import twin_at
 from services.bench.served import Served, served
 
 RESTART_S = 0.3
@@ -35,7 +32,7 @@ def bench_loop(hz: int | None, seconds: float, execution: str | None, plot: Path
     Raises:
         TwinError: the service did not start, or no tick was seen.
     """
-    with _robot_file(hz) as robot, served(robot, execution=execution) as service:
+    with twin_at(hz) as robot, served(robot, execution=execution) as service:
         service.start()
         stop = threading.Event()
         finished: list[str] = []
@@ -68,21 +65,6 @@ def bench_loop(hz: int | None, seconds: float, execution: str | None, plot: Path
         "missed": int(ticks[-1] - ticks[0] + 1 - len(ticks)),
         "pickups": len(finished),
     }
-
-
-@contextlib.contextmanager
-def _robot_file(hz: int | None) -> Iterator[str]:
-    """The twin, or a copy of its configuration with another control rate."""
-    if hz is None:
-        yield "twin"
-        return
-    config, folder = load_robot("twin")
-    raw = yaml.safe_load((config_root() / "robots" / "twin.yaml").read_text(encoding="utf-8"))
-    raw |= {"control_hz": hz, "calibration": str(folder / config.calibration)}
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "twin.yaml"
-        path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-        yield str(path)
 
 
 def _collect(port: int, seconds: float) -> tuple[float, list[int], FloatArray]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from services.cli.serve import ExecutionProvider, ProviderOption, ThreadsOption
 
@@ -69,6 +72,44 @@ def loop(
     from services.bench.loop import bench_loop
 
     _show("loop", bench_loop(hz, seconds, execution, plot), as_json)
+
+
+@app.command()
+def soak(
+    hours: Annotated[float, typer.Option(min=0.01, help="how long")] = 1.0,
+    hz: Annotated[int, typer.Option(min=10, max=500, help="control rate")] = 100,
+    lose_share: Annotated[float, typer.Option(min=0, max=0.2, help="share of answers that get lost")] = 0.01,
+    corrupt_share: Annotated[
+        float, typer.Option(min=0, max=0.2, help="share of answers that arrive with a wrong byte")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the twin's world")] = 0,
+    out: Annotated[Path | None, typer.Option(help="write the result here (JSON)")] = None,
+    log: Annotated[Path | None, typer.Option(help="write one line a minute here")] = None,
+    as_json: Json = False,
+) -> None:
+    """Hours on the live twin with a bad bus: no fault, no late tick, no growth; exit 1 otherwise."""
+    from services.bench.soak import SoakOptions, bench_soak
+
+    options = SoakOptions(3600.0 * hours, hz, lose_share, corrupt_share, seed)
+    with contextlib.ExitStack() as stack:
+        lines = None if log is None else stack.enter_context(log.open("w", encoding="utf-8", buffering=1))
+        console = Console(stderr=True)
+        bar = stack.enter_context(Progress(*Progress.get_default_columns(), console=console))
+        task = bar.add_task("soak", total=options.seconds)
+
+        def report(elapsed_s: float, line: str) -> None:
+            bar.update(task, completed=elapsed_s)
+            if line:
+                bar.console.print(line, highlight=False, soft_wrap=True)
+                if lines is not None:
+                    lines.write(line + "\n")
+
+        result = bench_soak(options, report)
+    if out is not None:
+        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    _show("soak", result, as_json)
+    if not result["ok"]:
+        raise typer.Exit(1)
 
 
 @app.command()

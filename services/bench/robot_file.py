@@ -1,0 +1,27 @@
+"""The twin at another control rate, for benchmarks."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from robot.config import config_root, load_robot
+
+
+@contextlib.contextmanager
+def twin_at(hz: int | None) -> Iterator[str]:
+    """Name of the twin's configuration, or path of a copy with this control rate (``None``: its own)."""
+    if hz is None:
+        yield "twin"
+        return
+    config, folder = load_robot("twin")
+    raw = yaml.safe_load((config_root() / "robots" / "twin.yaml").read_text(encoding="utf-8"))
+    raw |= {"control_hz": hz, "calibration": str(folder / config.calibration)}
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "twin.yaml"
+        path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        yield str(path)

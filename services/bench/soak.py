@@ -1,0 +1,201 @@
+"""Hours on the live twin with a bad bus: no fault, no late tick, no growth."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robot.config import load_robot
+from robot.errors import TwinError
+from robot.telemetry import MODES, Record
+from services.bench.growth import Growth
+from services.bench.robot_file import twin_at
+from services.bench.soak_drive import Day
+from services.bench.soak_rig import SoakRig
+
+POLL_S = 0.05
+SAMPLE_S = 5.0
+REPORT_S = 60.0
+GROWTH_MIB = 1.0
+"""Memory that a process may seem to grow by over a soak: the noise of a slope through pages of 4 KiB."""
+CLEAR_EVERY_S = 1.0
+QUANTILES = (0.5, 0.99, 0.999, 1.0)
+
+Report = Callable[[float, str], None]
+"""Takes the elapsed seconds and a line of text: empty between reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoakOptions:
+    """What is soaked.
+
+    Attributes:
+        seconds: how long.
+        hz: control rate.
+        lose_share: share of all answers of servos that get lost.
+        corrupt_share: share of all answers that arrive with a wrong byte.
+        seed: of the twin's world.
+    """
+
+    seconds: float = 3600.0
+    hz: int = 100
+    lose_share: float = 0.01
+    corrupt_share: float = 0.01
+    seed: int = 0
+
+
+def bench_soak(options: SoakOptions, report: Report) -> dict[str, Any]:
+    """Start a twin and a controller, drive the arm for so long, and judge.
+
+    ``ok`` in the result says whether no fault was latched, every tick began before the next was due, and
+    neither process grew; ``failures`` say what did not hold.
+
+    Raises:
+        TwinError: the twin or the controller did not start, or ended.
+    """
+    with twin_at(options.hz) as robot, SoakRig(robot, options.seed) as rig:
+        shares = {"lose_share": options.lose_share, "corrupt_share": options.corrupt_share}
+        rig.twin.fault("unreliable", **shares)
+        soak = _Soak(rig, options)
+        return soak.run(report)
+
+
+class _Soak:
+    """The loop that commands, watches and keeps account."""
+
+    def __init__(self, rig: SoakRig, options: SoakOptions) -> None:
+        config, _ = load_robot("twin")
+        self._rig, self._options = rig, options
+        self._day = Day(rig, config.ready_pose.array(), options.hz)
+        self._growth = {"controller": Growth(rig.pid), "twin": Growth(rig.twin.pid)}
+        self._lateness_ms, self._busy_ms = array("d"), array("d")
+        self._faults: list[dict[str, Any]] = []
+        self._open: set[tuple[str, str | None]] = set()
+        self._first: Record | None = None
+        self._last: Record | None = None
+        self._cleared_s = 0.0
+
+    def run(self, report: Report) -> dict[str, Any]:
+        """Until the time is over; ``report`` hears of every poll. Raises TwinError."""
+        began_s = time.monotonic()
+        sampled_s, reported_s = -SAMPLE_S, 0.0
+        while (elapsed_s := time.monotonic() - began_s) < self._options.seconds:
+            self._poll(elapsed_s)
+            if elapsed_s - sampled_s >= SAMPLE_S:
+                sampled_s = elapsed_s
+                for growth in self._growth.values():
+                    growth.sample(elapsed_s)
+            line = ""
+            if elapsed_s - reported_s >= REPORT_S:
+                reported_s = elapsed_s
+                line = self._line(elapsed_s)
+            report(elapsed_s, line)
+            time.sleep(POLL_S)
+        report(elapsed_s, self._line(elapsed_s))
+        return self._result()
+
+    def _poll(self, elapsed_s: float) -> None:
+        records = self._rig.records(-1 if self._last is None else int(self._last["tick"]))
+        if not records:
+            return
+        self._first = records[0] if self._first is None else self._first
+        self._last = records[-1]
+        self._lateness_ms.extend(float(record["lateness_ms"]) for record in records)
+        self._busy_ms.extend(float(record["busy_ms"]) for record in records)
+        status = self._rig.status()
+        self._note_faults(status["faults"], elapsed_s)
+        if status["faults"]:
+            if elapsed_s - self._cleared_s >= CLEAR_EVERY_S:
+                self._cleared_s = elapsed_s
+                self._rig.ask("clear_faults")
+            self._day.begin_anew()
+        else:
+            self._day.step(status["mode"], self._last, time.monotonic())
+
+    def _note_faults(self, faults: list[dict[str, Any]], elapsed_s: float) -> None:
+        now = {(fault["code"], fault["joint"]): fault["message"] for fault in faults}
+        for code, joint in now.keys() - self._open:
+            message = now[code, joint]
+            at_s = round(elapsed_s, 1)
+            self._faults.append({"at_s": at_s, "code": code, "joint": joint, "message": message})
+        self._open = set(now)
+
+    def _line(self, elapsed_s: float) -> str:
+        first, last = self._ends()
+        lateness = self._quantiles(self._lateness_ms)
+        parts = [
+            f"{elapsed_s / 60.0:6.1f} min",
+            f"tick {last['tick'] - first['tick']}",
+            f"{MODES[int(last['mode'])]:8s}",
+            f"days {self._day.days}",
+            f"faults {len(self._faults)}",
+            f"missed {last['missed'] - first['missed']}",
+            "lateness p99 {p99:.2f} p99.9 {p999:.2f} max {max:.2f} ms".format(**lateness),
+            f"retries {last['bus_retries']} lost {last['bus_lost']} dropped {last['bus_dropped_bytes']} B",
+            *(f"{name} {g.rss_mib[-1]:.2f} MiB {g.descriptors[-1]} fd" for name, g in self._growth.items()),
+        ]
+        return "  ".join(parts)
+
+    def _ends(self) -> tuple[Record, Record]:
+        if self._first is None or self._last is None:
+            raise TwinError(f"no tick was seen: {self._rig.errors()}")
+        return self._first, self._last
+
+    @staticmethod
+    def _quantiles(values: array[float]) -> dict[str, float]:
+        found = np.quantile(values, QUANTILES)
+        return dict(zip(("p50", "p99", "p999", "max"), map(float, found), strict=True))
+
+    def _result(self) -> dict[str, Any]:
+        first, last = self._ends()
+        result: dict[str, Any] = {
+            "seconds": self._options.seconds,
+            "hz": self._options.hz,
+            "lose_share": self._options.lose_share,
+            "corrupt_share": self._options.corrupt_share,
+            "ticks": int(last["tick"] - first["tick"]),
+            "budget_ms": 1e3 / self._options.hz,
+            "lateness_ms": self._quantiles(self._lateness_ms),
+            "busy_ms": self._quantiles(self._busy_ms),
+            "missed": int(last["missed"] - first["missed"]),
+            "faults": self._faults,
+            "days": self._day.days,
+            "refusals": self._day.refusals,
+            "bus": {
+                "failed": int(last["bus_errors"]),
+                "retries": int(last["bus_retries"]),
+                "lost": int(last["bus_lost"]),
+                "dropped_bytes": int(last["bus_dropped_bytes"]),
+            },
+            "skipped_s": float(self._rig.twin.truth()["skipped_s"]),
+            **{name: growth.figures() for name, growth in self._growth.items()},
+        }
+        failures = judge(result)
+        return {"ok": not failures, "failures": failures, **result}
+
+
+def judge(result: dict[str, Any]) -> list[str]:
+    """What of a soak's promises did not hold, in words."""
+    failures = [
+        f"fault {fault['code']} ({fault['joint']}) at {fault['at_s']} s" for fault in result["faults"]
+    ]
+    if result["missed"]:
+        failures.append(f"{result['missed']} ticks were missed")
+    if result["lateness_ms"]["max"] > result["budget_ms"]:
+        failures.append(f"a tick was {result['lateness_ms']['max']:.1f} ms late, the budget is one tick")
+    if result["refusals"]:
+        failures.append(
+            f"{len(result['refusals'])} commands were refused, the first: {result['refusals'][0]}"
+        )
+    for name in ("controller", "twin"):
+        process = result[name]
+        if process["rss_growth_mib"] > GROWTH_MIB:
+            failures.append(f"the {name} grew by {process['rss_growth_mib']:.1f} MiB")
+        if process["descriptors"]["second_half"] > process["descriptors"]["first_half"]:
+            failures.append(f"the {name} opened descriptors and did not close them")
+    return failures
