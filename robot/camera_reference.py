@@ -18,8 +18,8 @@ from robot.camera_health import luminance
 from robot.seams import ByteArray, Float32Array
 
 CLEARLY = 0.25
-"""How much better, for each reference, exchanged pictures must fit to be called swapped. On the twin the right
-ones fit better by 0.5 in working poses, by 0.06 in any pose at all."""
+"""How much better, for each reference, exchanged pictures must fit to be called swapped. On the twin the
+right ones fit better by 0.5 in working poses, by 0.06 in any pose at all."""
 SWAPPED_LOOKS = 3
 """Looks in a row that must agree: somebody may stand before a lens in one of them."""
 THUMBNAIL_PX = (32, 24)

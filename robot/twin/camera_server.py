@@ -22,11 +22,13 @@ from types import FrameType
 from typing import Any, cast
 
 import cv2
+import numpy as np
 
 from robot.errors import So101Error, TwinError
 from robot.seams import ByteArray
 from robot.seqlock import SharedBlock
-from robot.twin import child, render_state
+from robot.twin import camera_faults, child, render_state
+from robot.twin.camera_faults import CameraFaults
 
 FPS = 30
 JPEG_QUALITY = 90
@@ -34,6 +36,9 @@ BOUNDARY = "so101frame"
 SEND_TIMEOUT_S = 5.0
 SEND_BUFFER = 64 * 1024
 """A viewer that does not read gets newer pictures later, not older pictures for ever: little may queue."""
+
+LOOK_S = 0.02
+"""How often a stream without new pictures looks whether its camera was unplugged."""
 
 RenderCamera = Callable[[str], ByteArray]
 """Renders the present view of a camera, RGB uint8 (height, width, 3). Called from one thread only."""
@@ -88,11 +93,21 @@ class CameraServer:
         names: of the cameras.
         port: TCP port, 0 for any free one.
         delay_s: from capture to availability.
+        faults: what is wrong with the cameras; asked before each picture and by each viewer.
     """
 
-    def __init__(self, names: tuple[str, ...], *, port: int = 0, delay_s: float = 0.030) -> None:
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        *,
+        port: int = 0,
+        delay_s: float = 0.030,
+        faults: Callable[[], CameraFaults] = CameraFaults,
+    ) -> None:
         self.feeds = {name: Feed(name) for name in names}
         self.delay_s = delay_s
+        self.faults = faults
+        self._newest: dict[str, tuple[float, bytes]] = {}
         self._wake = threading.Event()
         self._running = True
         self._http = _Server(("127.0.0.1", port), _Handler)
@@ -137,8 +152,8 @@ class CameraServer:
         while self._running:
             now_s = time.monotonic()
             while ready and ready[0][0] <= now_s:
-                _, taken_s, name, jpeg = heapq.heappop(ready)
-                self.feeds[name].put(jpeg, taken_s)
+                _, taken_s, name, encoded = heapq.heappop(ready)
+                self.feeds[name].put(encoded, taken_s)
             watched = [name for name, feed in self.feeds.items() if feed.watched]
             if not watched and not ready:
                 self._wake.clear()
@@ -148,12 +163,31 @@ class CameraServer:
             if watched and now_s >= capture_s:
                 for name in watched:
                     taken_s = time.monotonic()
-                    heapq.heappush(ready, (taken_s + self.delay_s, taken_s, name, encode_jpeg(render(name))))
+                    jpeg = self._picture(name, taken_s, render)
+                    if jpeg is not None:
+                        heapq.heappush(ready, (taken_s + self.delay_s, taken_s, name, jpeg))
                 # Deadlines stay on a grid; pictures that a slow machine missed are not made up for.
                 behind = max(0.0, time.monotonic() - capture_s)
                 capture_s += period_s * (1 + int(behind / period_s))
             next_s = min([capture_s] * bool(watched) + [due_s for due_s, *_ in ready[:1]])
             time.sleep(max(0.0, next_s - time.monotonic()))
+
+    def _picture(self, name: str, taken_s: float, render: RenderCamera) -> bytes | None:
+        """The JPEG that a camera gives at this time, with what is wrong with it; ``None``: it gives none."""
+        faults = self.faults()
+        fault = faults.of(name)
+        newest = self._newest.get(name)
+        if fault.stale or fault.unplugged:
+            return None
+        # Half a frame early is on time: pictures are only taken on the grid of the full rate.
+        if fault.fps is not None and newest and taken_s - newest[0] < 1.0 / fault.fps - 0.5 / FPS:
+            return None
+        if fault.frozen and newest:
+            self._newest[name] = (taken_s, newest[1])
+        else:
+            image = render(faults.shown_by(name))
+            self._newest[name] = (taken_s, encode_jpeg(np.zeros_like(image) if fault.black else image))
+        return self._newest[name][1]
 
 
 def encode_jpeg(image: ByteArray) -> bytes:
@@ -194,6 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
             known = ", ".join(f"/{known}.mjpg, /{known}.jpg" for known in owner.feeds)
             self.send_error(404, f"there are {known}")
             return
+        if owner.faults().of(name).unplugged:
+            return  # without an answer: there is nobody
         with feed.viewing(owner.wake):
             if kind == "jpg":
                 self._single(feed)
@@ -223,8 +259,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
         time_s = time.monotonic()
-        while owner.running:
-            picture = feed.newer(time_s, 0.5)
+        while owner.running and not owner.faults().of(feed.name).unplugged:
+            picture = feed.newer(time_s, LOOK_S)
             if picture is None:
                 continue
             time_s, jpeg = picture
@@ -268,12 +304,14 @@ def main() -> int:
     """Entry of ``python -m robot.twin.camera_server``, which the live gait starts."""
     parser = argparse.ArgumentParser(description="Cameras of a live digital twin.")
     parser.add_argument("--block", required=True, help="shared memory segment of the live gait")
+    parser.add_argument("--faults-block", help="as --block: what is wrong with the cameras")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay-ms", type=float, default=30.0)
     given = parser.parse_args()
     try:
         child.die_with_parent()
         block = SharedBlock.attach(given.block)
+        faults = SharedBlock.attach(given.faults_block) if given.faults_block else None
         renderer = open_renderer()
         from robot.twin.render import CAMERAS
 
@@ -283,7 +321,12 @@ def main() -> int:
                 raise TwinError(f"nothing was ever written to {given.block}")
             return cast(ByteArray, renderer.render(positions[1], name))
 
-        server = CameraServer(CAMERAS, port=given.port, delay_s=given.delay_ms / 1000.0)
+        server = CameraServer(
+            CAMERAS,
+            port=given.port,
+            delay_s=given.delay_ms / 1000.0,
+            faults=CameraFaults if faults is None else lambda: camera_faults.newest(faults),
+        )
         signal.signal(signal.SIGTERM, server.stop)
         signal.signal(
             signal.SIGINT, signal.SIG_IGN
