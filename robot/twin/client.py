@@ -55,8 +55,24 @@ class TwinControl:
         return self._do("reset", seed=seed)
 
     def fault(self, kind: str, **values: Any) -> dict[str, Any]:
-        """Let something go wrong now, see :class:`robot.twin.faults.FaultEvent`."""
+        """Let something go wrong now, see :class:`robot.twin.faults.FaultEvent`.
+
+        The answer's ``applied_s`` says when it had happened, on the monotonic clock.
+        """
         return self._do("fault", kind=kind, **values)
+
+    def goal_log(self, since_s: float = float("-inf")) -> list[dict[str, Any]]:
+        """Goal writes that changed a goal after a monotonic time, oldest first, see ``GoalLog``.
+
+        Each has ``arm``, ``servo_id``, ``time_s`` and ``goal`` in ticks. The newest 4096 are kept.
+        """
+        page = self._do("goal_log")
+        goals: list[dict[str, Any]] = page["goals"]
+        count = page["count"]  # what comes while this reads is left to the next call
+        while page["next"] < count:
+            page = self._do("goal_log", after=page["next"])
+            goals += page["goals"]
+        return [goal for goal in goals if goal["time_s"] > since_s]
 
     def _do(self, op: str, **values: Any) -> dict[str, Any]:
         reply = from_json(self._mailbox.request(to_json({"op": op, **values}), ANSWER_TIMEOUT_S))

@@ -8,12 +8,13 @@ bank's business. It never looks at a clock: every call gets the time, so the sam
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from robot.packets import BROADCAST_ID, MAX_DATA, STATUS_OVERHEAD, Code, Packet, PacketParser, status
-from robot.registers import REGISTERS
-from robot.twin.faults import BusFaults
+from robot.registers import REGISTERS, decode_signed
+from robot.twin.bus_faults import BusFaults
 
 RETURN_DELAY_S = 2e-6
 """One unit of the return delay register."""
@@ -28,6 +29,7 @@ _RESPONSE_LEVEL = REGISTERS["response_level"].address
 _TORQUE_ENABLE = REGISTERS["torque_enable"].address
 _ASYNC_FLAG = REGISTERS["async_write_flag"].address
 _SET_MIDDLE = b"\x80"
+_GOAL = REGISTERS["goal_position"]
 
 
 class Bank(Protocol):
@@ -35,7 +37,7 @@ class Bank(Protocol):
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Ids on the bus; a double id is two servos that answer at once."""
+        """Ids that hear; a double id is two servos that do what they are told and answer at once."""
 
     def read(self, servo_id: int, address: int, size: int) -> bytes:
         """Bytes of one register file, zeros past its end."""
@@ -65,6 +67,14 @@ class _Answer:
     size: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Echo:
+    """Request bytes that the adapter gives back."""
+
+    sent_s: float
+    data: bytes
+
+
 class BusEmulator:
     """One half-duplex bus of emulated servos.
 
@@ -72,16 +82,25 @@ class BusEmulator:
         bank: their registers.
         baud: bits per second of the wire that is imitated; a byte takes ten bits.
         faults: what goes wrong on this bus.
+        on_goal: is told servo id, time in seconds and new goal in ticks whenever a goal position changes.
     """
 
-    def __init__(self, bank: Bank, *, baud: int = 1_000_000, faults: BusFaults | None = None) -> None:
+    def __init__(
+        self,
+        bank: Bank,
+        *,
+        baud: int = 1_000_000,
+        faults: BusFaults | None = None,
+        on_goal: Callable[[int, float, int], None] | None = None,
+    ) -> None:
         self.bank = bank
         self.faults = faults or BusFaults()
+        self._on_goal = on_goal
         self._byte_s = 10.0 / baud
         self._parser = PacketParser()
         self._last_feed_s = float("-inf")
         self._line_free_s = float("-inf")
-        self._outbox: deque[_Answer] = deque()
+        self._outbox: deque[_Answer | _Echo] = deque()
         self._registered: dict[int, tuple[int, bytes]] = {}
 
     def feed(self, data: bytes, now_s: float) -> None:
@@ -90,6 +109,8 @@ class BusEmulator:
             self._parser.reset()
         self._last_feed_s = now_s
         self._line_free_s = max(self._line_free_s, now_s) + len(data) * self._byte_s
+        if self.faults.echo:
+            self._outbox.append(_Echo(self._line_free_s, data))
         for packet in self._parser.feed(data):
             self._execute(packet)
 
@@ -97,8 +118,11 @@ class BusEmulator:
         """Bytes that have reached the host by ``now_s``, removed from what is on its way."""
         arrived = bytearray()
         while self._outbox and self._outbox[0].sent_s + self.faults.delay_s <= now_s:
-            answer = self._outbox.popleft()
-            arrived += self.faults.on_the_way(answer.servo_id, self._frame(answer))
+            sent = self._outbox.popleft()
+            if isinstance(sent, _Echo):
+                arrived += sent.data
+            else:
+                arrived += self.faults.on_the_way(sent.servo_id, self._frame(sent))
         return bytes(arrived)
 
     @property
@@ -118,7 +142,7 @@ class BusEmulator:
                 for servo_id in sorted(set(self._present())):
                     self._answer(servo_id)
             case _ if packet.servo_id == BROADCAST_ID:
-                for servo_id in self._present():
+                for servo_id in dict.fromkeys(self._present()):
                     self._single(servo_id, packet)
             case _ if packet.servo_id in self._present():
                 self._addressed(packet)
@@ -141,13 +165,13 @@ class BusEmulator:
             case Code.PING:
                 pass
             case Code.WRITE if len(data) >= 2:
-                self.bank.write(servo_id, data[0], data[1:])
+                self._write(servo_id, data[0], data[1:])
             case Code.REG_WRITE if len(data) >= 2:
                 self._registered[servo_id] = (data[0], data[1:])
             case Code.ACTION:
                 registered = self._registered.pop(servo_id, None)
                 if registered is not None:
-                    self.bank.write(servo_id, *registered)
+                    self._write(servo_id, *registered)
             case Code.RESET | Code.RESET_NEW:
                 self._registered.pop(servo_id, None)
                 self.bank.factory_reset(servo_id)
@@ -159,6 +183,17 @@ class BusEmulator:
             case _:
                 return False
         return True
+
+    def _write(self, servo_id: int, address: int, data: bytes) -> None:
+        watched = self._on_goal is not None and address < _GOAL.end and address + len(data) > _GOAL.address
+        before = self.bank.read(servo_id, _GOAL.address, _GOAL.size) if watched else b""
+        self.bank.write(servo_id, address, data)
+        if self._on_goal is None or not watched or servo_id not in self.bank.ids:
+            return
+        after = self.bank.read(servo_id, _GOAL.address, _GOAL.size)
+        if after != before:
+            goal = decode_signed(int.from_bytes(after, "little"), _GOAL.sign_bit or 15)
+            self._on_goal(servo_id, self._last_feed_s, goal)
 
     def _read(self, servo_id: int, address: int, size: int) -> bytes:
         data = bytearray(self.bank.read(servo_id, address, size))
@@ -183,7 +218,7 @@ class BusEmulator:
         address, size = data[0], data[1]
         for start in range(2, len(data), size + 1):
             if data[start] in self._present():  # a write before it may have changed an id
-                self.bank.write(data[start], address, data[start + 1 : start + 1 + size])
+                self._write(data[start], address, data[start + 1 : start + 1 + size])
 
     # -- answers ---------------------------------------------------------------------------------------------
 

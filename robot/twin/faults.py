@@ -5,11 +5,12 @@ A script is a YAML list, one mapping for each event::
     - {at_s: 5.0, kind: mute, servo_id: 4}
     - {at_s: 9.0, kind: unmute, servo_id: 4}
     - {at_s: 12.0, kind: supply, voltage_v: 5.1}
+
+docs/twin.md has the table of kinds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,43 +20,34 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from robot.config import Finite, StrictModel
 from robot.errors import ConfigError
 from robot.packets import MAX_ID
+from robot.twin.bus_faults import BusFaults
 from robot.twin.servo import ServoBank
 
-Kind = Literal["mute", "unmute", "lose", "corrupt", "noise", "delay", "reboot", "heat", "supply"]
+Arm = Literal["follower", "leader"]
 
-_NEEDS_SERVO = ("mute", "unmute", "lose", "corrupt", "reboot", "heat")
+BusKind = Literal[
+    "mute", "unmute", "lose", "corrupt", "truncate", "garbage", "unreliable", "delay", "echo"
+]  # fmt: skip
+ServoKind = Literal[
+    "duplicate", "model", "baud", "register", "overload", "overload_deaf", "heat", "glitch", "supply",
+    "reboot", "power_cycle", "stuck", "encoder",
+]  # fmt: skip
+PortKind = Literal["unplug", "replug", "rename", "swap"]
 
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "duplicate": ("value",),
+    "model": ("value",),
+    "baud": ("value",),
+    "register": ("name", "value"),
+    "encoder": ("ticks",),
+}
+"""What a kind needs beside ``servo_id``."""
 
-@dataclass(slots=True)
-class BusFaults:
-    """Faults of one emulated bus; the emulator looks at them whenever a servo answers."""
+_WITHOUT_SERVO = frozenset(("garbage", "unreliable", "delay", "echo", "supply", "power_cycle"))
+"""Kinds of the whole bus."""
 
-    muted: set[int] = field(default_factory=set)
-    """Servos whose cable is out: they neither hear nor answer."""
-    lose: dict[int, int] = field(default_factory=dict)
-    """Servo id -> how many of its next answers are lost on the way."""
-    corrupt: dict[int, int] = field(default_factory=dict)
-    """Servo id -> how many of its next answers have a flipped bit."""
-    noise: bytes = b""
-    """Bytes that come once, before the next answer."""
-    delay_s: float = 0.0
-    """How late every answer arrives; a host that has long asked again gets the old answer first."""
-
-    def on_the_way(self, servo_id: int, frame: bytes) -> bytes:
-        """What is left of one answer when it reaches the host."""
-        noise, self.noise = self.noise, b""
-        if self._used_up(self.lose, servo_id):
-            return noise
-        if self._used_up(self.corrupt, servo_id):
-            # The last data byte: header, id and length still look right, only the checksum knows.
-            frame = frame[:-2] + bytes((frame[-2] ^ 0x10,)) + frame[-1:]
-        return noise + frame
-
-    @staticmethod
-    def _used_up(counts: dict[int, int], servo_id: int) -> bool:
-        left = counts.get(servo_id, 0)
-        counts[servo_id] = max(0, left - 1)
-        return left > 0
+PORT_KINDS = frozenset(("unplug", "replug", "rename", "swap"))
+"""Kinds that happen to a USB adapter; a twin in lockstep has none."""
 
 
 class FaultEvent(StrictModel):
@@ -63,12 +55,20 @@ class FaultEvent(StrictModel):
 
     at_s: Finite = 0.0
     """Seconds after the twin started; of no meaning where the event is sent by hand."""
-    arm: Literal["follower", "leader"] = "follower"
-    kind: Kind
-    """mute/unmute a servo; lose or corrupt ``count`` of its answers; ``count`` bytes of noise before the next
-    answer; delay every answer; reboot a servo; heat one to ``temperature_c``; set all servos' supply."""
+    arm: Arm = "follower"
+    kind: BusKind | ServoKind | PortKind
     servo_id: int | None = Field(None, ge=0, le=MAX_ID)
     count: int = Field(1, ge=0, le=1000)
+    """How many answers, bytes or readings."""
+    value: int | None = None
+    """The id, model number, baud code or register value."""
+    name: str | None = None
+    """A register's, as in robot/registers.py."""
+    on: bool = True
+    """For ``echo`` and ``stuck``: false ends it."""
+    ticks: int | None = Field(None, ge=-4095, le=4095)
+    lose_share: float = Field(0.0, ge=0, le=1)
+    corrupt_share: float = Field(0.0, ge=0, le=1)
     delay_ms: float = Field(0.0, ge=0, le=1000)
     temperature_c: float = Field(80.0, ge=-20, le=150)
     voltage_v: float = Field(7.4, ge=3, le=25)
@@ -76,20 +76,42 @@ class FaultEvent(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> FaultEvent:
-        if self.kind in _NEEDS_SERVO and self.servo_id is None:
-            raise ValueError(f"kind {self.kind!r} needs servo_id")
+        needed = _NEEDS.get(self.kind, ()) + (("servo_id",) if self._of_a_servo else ())
+        missing = [name for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"kind {self.kind!r} needs {' and '.join(missing)}")
+        if self.kind == "duplicate" and not 0 <= (self.value or 0) <= MAX_ID:
+            raise ValueError(f"value {self.value} is no servo id, 0..{MAX_ID} are")
         return self
+
+    @property
+    def _of_a_servo(self) -> bool:
+        return self.kind not in _WITHOUT_SERVO | PORT_KINDS
 
     def check(self, bank: ServoBank) -> None:
         """Raises ConfigError where the arm's bus has no such servo."""
-        if self.kind in _NEEDS_SERVO and self.servo_id not in bank.ids:
+        if not self._of_a_servo or self.servo_id is None:
+            return
+        try:
+            bank.slots(self.servo_id)
+        except KeyError as error:
             raise ConfigError(
                 f"{self.kind}: no servo {self.servo_id} on the {self.arm}'s bus, it has {list(bank.ids)}"
-            )
+            ) from error
 
     def apply(self, bank: ServoBank, faults: BusFaults) -> None:
-        """Let it happen to one arm's servos and bus. Raises as :meth:`check`."""
+        """Let it happen to one arm's servos and bus.
+
+        Raises:
+            ConfigError: there is no such servo or register, or it is a kind that happens to a USB adapter.
+        """
         self.check(bank)
+        if self.kind in PORT_KINDS:
+            raise ConfigError(f"{self.kind} happens to a USB adapter, and only a live twin has one")
+        if not self._apply_to_bus(faults):
+            self._apply_to_servos(bank)
+
+    def _apply_to_bus(self, faults: BusFaults) -> bool:
         servo_id = -1 if self.servo_id is None else self.servo_id
         match self.kind:
             case "mute":
@@ -100,16 +122,48 @@ class FaultEvent(StrictModel):
                 faults.lose[servo_id] = self.count
             case "corrupt":
                 faults.corrupt[servo_id] = self.count
-            case "noise":
-                faults.noise = b"\xff" * self.count
+            case "truncate":
+                faults.truncate[servo_id] = self.count
+            case "garbage":
+                faults.make_garbage(self.count)
+            case "unreliable":
+                faults.lose_share, faults.corrupt_share = self.lose_share, self.corrupt_share
             case "delay":
                 faults.delay_s = self.delay_ms / 1000.0
-            case "reboot":
-                bank.reboot(servo_id)
+            case "echo":
+                faults.echo = self.on
+            case _:
+                return False
+        return True
+
+    def _apply_to_servos(self, bank: ServoBank) -> None:
+        servo_id = -1 if self.servo_id is None else self.servo_id
+        value, ticks = self.value or 0, self.ticks or 0
+        match self.kind:
+            case "duplicate":
+                bank.force(servo_id, "id", value)
+            case "model":
+                bank.force(servo_id, "model_number", value)
+            case "baud":
+                bank.force(servo_id, "baud_rate", value)
+            case "register":
+                bank.force(servo_id, self.name or "", value)
+            case "overload" | "overload_deaf":
+                bank.overload(servo_id, deaf=self.kind == "overload_deaf")
             case "heat":
-                bank.temperature_c[bank.ids.index(servo_id)] = self.temperature_c
+                bank.temperature_c[bank.slots(servo_id)] = self.temperature_c
+            case "glitch":
+                bank.glitch_temperature(servo_id, self.temperature_c, self.count)
             case "supply":
                 bank.set_supply(self.voltage_v)
+            case "reboot":
+                bank.reboot(servo_id)
+            case "power_cycle":
+                bank.power_cycle()
+            case "stuck":
+                bank.block(servo_id, blocked=self.on)
+            case "encoder":
+                bank.shift_encoder(servo_id, ticks, self.count)
 
 
 def parse_fault(raw: Any) -> FaultEvent:

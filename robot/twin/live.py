@@ -31,6 +31,7 @@ from robot.seqlock import SharedBlock
 from robot.twin import child, render_state
 from robot.twin.emulator import BusEmulator
 from robot.twin.faults import FaultEvent, load_faults, parse_fault
+from robot.twin.goal_log import GoalLog
 from robot.twin.servo import ServoBank
 from robot.twin.wire import PtyWire
 from robot.twin.world import World, WorldConfig
@@ -86,9 +87,10 @@ class LiveTwin:
         self.world = world
         for event in faults:
             event.check(self._bank(event))
+        self.goal_log = GoalLog()
         self.wires = {
-            "follower": PtyWire(BusEmulator(world.follower)),
-            "leader": PtyWire(BusEmulator(world.leader)),
+            arm: PtyWire(BusEmulator(bank, on_goal=self.goal_log.recorder(arm)))
+            for arm, bank in (("follower", world.follower), ("leader", world.leader))
         }
         self.mailbox = Mailbox(folder / "control.sock")
         self.block_name = f"{folder.name}-render"
@@ -204,6 +206,9 @@ class LiveTwin:
                 world.reset(int(command.get("seed", 0)))
             case "fault":
                 self._apply(parse_fault(command))
+                return world.truth() | {"applied_s": time.monotonic()}
+            case "goal_log":
+                return self.goal_log.page(int(command.get("after", 0)))
             case unknown:
                 raise CommandError(f"no operation {unknown!r}", code="unknown_op")
         return world.truth()

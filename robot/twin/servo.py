@@ -1,4 +1,4 @@
-"""Six emulated STS3215 servos: their register files and what the firmware does with them.
+"""Six emulated STS3215 servos: what the firmware does with their registers (register_files.py).
 
 The bank holds registers and firmware state; it neither parses packets (see emulator.py) nor owns
 physics: the world calls :meth:`ServoBank.before_step` to learn what each motor does in the coming
@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from robot.registers import (
     CURRENT_MA_PER_UNIT,
-    FILE_SIZE,
     REGISTERS,
     TICKS_PER_TURN,
     VOLTAGE_V_PER_UNIT,
-    Area,
     StatusBit,
-    decode_signed,
     encode_signed,
 )
 from robot.seams import FloatArray
 from robot.twin.motor import DUTY_PER_RAD_AND_P, TICKS_PER_RAD, Profile, ServoParameters
+from robot.twin.register_files import RegisterFiles
 
 SPEED_QUANTUM = 50
 """Present speed is reported in multiples of 50 steps/s, as every logged real servo does."""
@@ -48,6 +46,7 @@ _PRESENT = struct.Struct("<HHHBBBBBHH")
 """The block of present values, from position to current, in the order of the register table."""
 _PRESENT_FIRST = REGISTERS["present_position"].address
 _PRESENT_END = REGISTERS["present_current"].end
+_TEMPERATURE = REGISTERS["present_temperature"].address
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +83,7 @@ class ServoBank:
         self.stale_goal_jump = stale_goal_jump
         self.n = len(eeprom)
         self._zero_tick = zero_tick.astype(np.float64).copy()
-        self._persistent = np.zeros((self.n, FILE_SIZE), dtype=np.uint8)
-        self._files = np.zeros((self.n, FILE_SIZE), dtype=np.uint8)
-        for i, values in enumerate(eeprom):
-            for name, register in REGISTERS.items():
-                self._put(self._persistent[i], name, values.get(name, register.default))
+        self._files = RegisterFiles(eeprom)
         self.time_s = 0.0
         self.position_rad = np.zeros(self.n)
         self.velocity_rad_s = np.zeros(self.n)
@@ -106,10 +101,16 @@ class ServoBank:
         self._over_current_s = np.zeros(self.n)
         self.over_current = np.zeros(self.n, dtype=bool)
         self._hot = np.zeros(self.n, dtype=bool)
+        self.powered = np.ones(self.n, dtype=bool)
+        """Which servos' cables are connected, by slot; see :meth:`plug`."""
+        self.deaf = np.zeros(self.n, dtype=bool)
+        """Servos that neither hear nor answer until their power is cycled; what they do they go on doing."""
+        self.stuck = np.zeros(self.n, dtype=bool)
+        """Joints that something blocks; see :meth:`block`."""
+        self._wild_ticks: dict[int, tuple[int, int]] = {}
+        self._wild_temperature_c: dict[int, tuple[int, int]] = {}
         self._dirty = True
         self._drive: Drive | None = None
-        for i in range(self.n):
-            self._boot(i)
         # zero_tick was read with the offsets the servos came with; later ones shift the reading.
         self._built_offset = np.array([self._offset(i) for i in range(self.n)], dtype=np.int64)
         self._recompute()
@@ -118,48 +119,95 @@ class ServoBank:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Ids in the order of the joints."""
-        return tuple(self._files[:, _ID].tolist())
+        """Ids of the servos that hear, in the order of the joints; a double id stands there twice."""
+        return tuple(self._files.ram[self.powered & ~self.deaf, _ID].tolist())
 
     def read(self, servo_id: int, address: int, size: int) -> bytes:
-        """Bytes of one register file; addresses past its end read as zero."""
-        i = self._index(servo_id)
+        """Bytes of one register file, of the first servo with this id; past its end are zeros."""
+        i = self.slots(servo_id)[0]
         if address < _PRESENT_END and address + size > _PRESENT_FIRST:
-            self._refresh(i)
-        data = self._files[i, address : address + size].tobytes()
+            self._refresh(i, range(address, address + size))
+        data = self._files.ram[i, address : address + size].tobytes()
         return data + bytes(size - len(data))
 
     def write(self, servo_id: int, address: int, data: bytes) -> None:
         """Write bytes as the firmware would: read-only addresses are skipped, actions take effect."""
-        i = self._index(servo_id)
-        unlocked, torque = self._get(i, "lock") == 0, self._get(i, "torque_enable")
-        touched = [r for r in REGISTERS.values() if r.address < address + len(data) and r.end > address]
-        for register in touched:
-            if register.area in (Area.READ_ONLY, Area.FACTORY):
-                continue
-            low, high = max(register.address, address), min(register.end, address + len(data))
-            chunk = np.frombuffer(data[low - address : high - address], dtype=np.uint8)
-            self._files[i, low:high] = chunk
-            if register.area is Area.EEPROM and unlocked:
-                self._persistent[i, low:high] = chunk
-        names = {register.name for register in touched}
-        self._react(i, names, torque)
+        for i in self.slots(servo_id):
+            torque = self._get(i, "torque_enable")
+            self._react(i, self._files.write(i, address, data), torque)
 
     def error_byte(self, servo_id: int) -> int:
         """Error byte that the servo puts into its status packets."""
-        return self._status(self._index(servo_id))
+        return self._status(self.slots(servo_id)[0])
 
     def reboot(self, servo_id: int) -> None:
         """Power cycle one servo: RAM registers fall back, torque is off, latched errors are gone."""
-        self._boot(self._index(servo_id))
+        for i in self.slots(servo_id):
+            self._boot(i)
 
     def factory_reset(self, servo_id: int) -> None:
-        """Reset EEPROM to the defaults, keeping the id, then reboot."""
-        i = self._index(servo_id)
-        for name, register in REGISTERS.items():
-            if name != "id":
-                self._put(self._persistent[i], name, register.default)
-        self._boot(i)
+        """Reset EEPROM to what leaves the factory, keeping the id, then reboot."""
+        for i in self.slots(servo_id):
+            self._files.reset(i)
+            self._boot(i)
+
+    # -- what happens to servos --------------------------------------------------------------------------
+
+    def slots(self, servo_id: int) -> list[int]:
+        """Indices of the connected servos with this id, deaf ones too. Raises KeyError if none has it."""
+        found = np.flatnonzero(self.powered & (self._files.ram[:, _ID] == servo_id)).tolist()
+        if not found:
+            raise KeyError(servo_id)
+        return found
+
+    def power_cycle(self) -> None:
+        """Switch the supply off and on again: all connected servos boot."""
+        for i in np.flatnonzero(self.powered).tolist():
+            self._boot(i)
+
+    def plug(self, slots: Collection[int]) -> None:
+        """Connect these servos' cables and no others; one that gets power boots."""
+        for i in range(self.n):
+            connected, self.powered[i] = bool(self.powered[i]), i in slots
+            if not connected and self.powered[i]:
+                self._boot(i)
+        self._dirty = True
+
+    def force(self, servo_id: int, name: str, value: int) -> None:
+        """Set any register from outside, lasting if it is no RAM. Raises ConfigError if it cannot be."""
+        for i in self.slots(servo_id):
+            torque = self._get(i, "torque_enable")
+            self._files.force(i, name, value)
+            self._react(i, {name}, torque)
+
+    def overload(self, servo_id: int, *, deaf: bool = False) -> None:
+        """Trip the overload protection; a ``deaf`` servo then says nothing until its power is cycled."""
+        for i in self.slots(servo_id):
+            self.overloaded[i] = True
+            self.deaf[i] |= deaf
+        self._dirty = True
+
+    def block(self, servo_id: int, *, blocked: bool) -> None:
+        """Let something hold the joint where it is, or let it go; the motor knows nothing of it."""
+        self.stuck[self.slots(servo_id)] = blocked
+        self._dirty = True
+
+    def shift_encoder(self, servo_id: int, ticks: int, count: int) -> None:
+        """The next ``count`` position readings are off by ``ticks``; with 0 the magnet has slipped for good.
+
+        A wild reading is one of the bus: the loop inside the servo does not see it. A slipped magnet is all
+        the servo knows, so it drives the joint to where the reading agrees with the goal.
+        """
+        for i in self.slots(servo_id):
+            if count:
+                self._wild_ticks[i] = ticks, count
+            else:
+                self._zero_tick[i] += ticks
+
+    def glitch_temperature(self, servo_id: int, temperature_c: float, count: int) -> None:
+        """The next ``count`` temperature readings say so; the servo's own protection is not misled."""
+        for i in self.slots(servo_id):
+            self._wild_temperature_c[i] = round(temperature_c), count
 
     # -- what the world sees -------------------------------------------------------------------------
 
@@ -176,7 +224,7 @@ class ServoBank:
         self._hot[:] = False
         for i in range(self.n):
             self._clear_protection(i)
-            self._put(self._files[i], "goal_position", round(self.present_tick(i)) % TICKS_PER_TURN)
+            self._files.put(i, "goal_position", round(self.present_tick(i)) % TICKS_PER_TURN)
             self._goal[i] = self._zero_tick[i] + self.position_rad[i] * TICKS_PER_RAD
             self._profile.jump_to(i, float(self._goal[i]))
         self._dirty = True
@@ -256,31 +304,16 @@ class ServoBank:
 
     # -- inside the firmware -------------------------------------------------------------------------
 
-    def _index(self, servo_id: int) -> int:
-        ids = self.ids
-        if servo_id not in ids:
-            raise KeyError(servo_id)
-        return ids.index(servo_id)
-
     def _get(self, i: int, name: str) -> int:
-        register = REGISTERS[name]
-        word = int.from_bytes(self._files[i, register.address : register.end].tobytes(), "little")
-        return word if register.sign_bit is None else decode_signed(word, register.sign_bit)
-
-    @staticmethod
-    def _put(file: np.ndarray[tuple[int], np.dtype[np.uint8]], name: str, word: int) -> None:
-        register = REGISTERS[name]
-        file[register.address : register.end] = np.frombuffer(
-            word.to_bytes(register.size, "little"), np.uint8
-        )
+        return self._files.get(i, name)
 
     def _offset(self, i: int) -> int:
         return self._get(i, "homing_offset")
 
     def _boot(self, i: int) -> None:
-        self._files[i] = self._persistent[i]
-        self._put(self._files[i], "torque_limit", self._get(i, "max_torque"))
+        self._files.boot(i)
         self._clear_protection(i)
+        self.deaf[i] = False
         self._goal[i] = 0.0
 
     def _react(self, i: int, names: set[str], torque: int) -> None:
@@ -295,9 +328,8 @@ class ServoBank:
         if self._get(i, "torque_enable") == SET_MIDDLE:
             raw = self.present_tick(i) + self._offset(i)
             offset = int(np.clip(round(raw) % TICKS_PER_TURN - TICKS_PER_TURN // 2, -2047, 2047))
-            self._put(self._files[i], "homing_offset", encode_signed(offset, 11))
-            self._put(self._persistent[i], "homing_offset", encode_signed(offset, 11))
-            self._put(self._files[i], "torque_enable", 0)
+            self._files.put(i, "homing_offset", encode_signed(offset, 11), keep=True)
+            self._files.put(i, "torque_enable", 0)
             return
         self._clear_protection(i)
         present = self.present_tick(i)
@@ -342,7 +374,7 @@ class ServoBank:
         unloading = column("unloading_condition").astype(np.int64)
         limp = self._hot & ((unloading & StatusBit.HEAT) != 0)
         limp |= self.over_current & ((unloading & StatusBit.CURRENT) != 0)
-        self._on = (column("torque_enable") == 1) & (mode <= 1) & ~limp
+        self._on = (column("torque_enable") == 1) & (mode <= 1) & ~limp & self.powered
         self._goal_speed = column("goal_speed")
         speed = np.abs(self._goal_speed)
         unlimited = (speed == 0) & ((column("phase").astype(np.int64) & 8) != 0)
@@ -394,8 +426,11 @@ class ServoBank:
             status |= StatusBit.OVERLOAD
         return status
 
-    def _refresh(self, i: int) -> None:
-        """Write the present values into the register file, rounded and encoded as the firmware does."""
+    def _refresh(self, i: int, asked: range) -> None:
+        """Write the present values into the register file, rounded and encoded as the firmware does.
+
+        A wild value is used up by a reading that ``asked`` for its address.
+        """
         if self._dirty:
             self._recompute()
         stall = float(self.parameters.stall_force_nm(self.supply_v)[i])
@@ -404,20 +439,35 @@ class ServoBank:
         force = float(self.force_nm[i]) if self._on[i] else 0.0
         load = _within(round(1000.0 * force / stall), -1000, 1000)
         position = round(self.present_tick(i)) % TICKS_PER_TURN
+        temperature = round(float(self.temperature_c[i]))
+        if _PRESENT_FIRST in asked:
+            position = (position + _used_up(self._wild_ticks, i, 0)) % TICKS_PER_TURN
+        if _TEMPERATURE in asked:
+            temperature = _used_up(self._wild_temperature_c, i, temperature)
         block = _PRESENT.pack(
             position,
             encode_signed(speed, 15),
             encode_signed(load, 10),
             _within(round(float(self.voltage_v[i]) / VOLTAGE_V_PER_UNIT), 0, 255),
-            _within(round(float(self.temperature_c[i])), 0, 255),
+            _within(temperature, 0, 255),
             0,
             self._status(i),
             int(speed != 0),
             position,
             _within(round(1000.0 * float(self.current_a[i]) / CURRENT_MA_PER_UNIT), 0, MAX_WORD),
         )
-        self._files[i, _PRESENT_FIRST:_PRESENT_END] = np.frombuffer(block, np.uint8)
+        self._files.ram[i, _PRESENT_FIRST:_PRESENT_END] = np.frombuffer(block, np.uint8)
 
 
 def _within(value: int, low: int, high: int) -> int:
     return max(low, min(high, value))
+
+
+def _used_up(wild: dict[int, tuple[int, int]], i: int, otherwise: int) -> int:
+    """The wild value of one more reading while there are some left."""
+    value, left = wild.get(i, (otherwise, 0))
+    if left > 1:
+        wild[i] = value, left - 1
+    else:
+        wild.pop(i, None)
+    return value

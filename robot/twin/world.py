@@ -30,6 +30,10 @@ CONFUSER_AWAY = (-0.1, 0.9, -0.736)
 CUBE_HALF_M = 0.014
 TABLE_X_M = (-0.20, 0.64)
 TABLE_Y_M = (-0.57, 0.57)
+STUCK_NM = 1000.0
+"""Friction of a joint that something blocks: nothing in the arm comes near it."""
+STUCK_SOLIMP = 0.9999
+"""How hard that friction is, MuJoCo's most: with its usual 0.9 a blocked joint creeps by degrees a second."""
 
 GRIPPER_EEPROM = {"max_torque": 500, "protection_current": 250, "overload_torque": 25}
 """What LeRobot's configure() leaves in the gripper servo."""
@@ -85,7 +89,7 @@ class World:
         self._leader_velocity = np.zeros(N_JOINTS)
         self._leader_hand: FloatArray | None = None
         self.model.dof_armature[self._qvel] = self.config.follower.armature_kg_m2
-        self.model.dof_frictionloss[self._qvel] = self.config.follower.coulomb_nm
+        self._solimp = self.model.dof_solimp[self._qvel, :2].copy()
         if self.config.bare:
             self.model.geom_contype[:] = 0
             self.model.geom_conaffinity[:] = 0
@@ -122,8 +126,7 @@ class World:
         park = np.array(self.config.park_rad)
         self.data.qpos[self._qpos] = park
         for bank in (self.follower, self.leader):
-            for servo_id in bank.ids:
-                bank.reboot(servo_id)
+            bank.power_cycle()
             bank.reset_pose(park)
         self._leader_rad = park.copy()
         self._leader_velocity[:] = 0.0
@@ -152,12 +155,15 @@ class World:
         self.model.actuator_forcerange[:, 0] = -drive.force_limit
         self.model.actuator_forcerange[:, 1] = drive.force_limit
         self.model.dof_damping[self._qvel] = drive.damping
+        stuck = self.follower.stuck
+        self.model.dof_frictionloss[self._qvel] = np.where(stuck, STUCK_NM, self.config.follower.coulomb_nm)
+        self.model.dof_solimp[self._qvel, :2] = np.where(stuck[:, None], STUCK_SOLIMP, self._solimp)
 
     def _step_leader(self, dt_s: float) -> None:
         """The leader is six free joints without gravity: a hand holds it, or its servos drive it."""
         if self._leader_hand is None and self.leader.idle:
             return
-        drive = self.leader.before_step(dt_s)
+        drive, before = self.leader.before_step(dt_s), self._leader_rad
         if self._leader_hand is not None:
             self._leader_velocity = (self._leader_hand - self._leader_rad) / dt_s
             self._leader_rad = self._leader_hand.copy()
@@ -177,6 +183,9 @@ class World:
                 1 + drive.damping / inertia * dt_s
             )
             self._leader_rad = self._leader_rad + self._leader_velocity * dt_s
+        blocked = self.leader.stuck
+        self._leader_velocity = np.where(blocked, 0.0, self._leader_velocity)
+        self._leader_rad = np.where(blocked, before, self._leader_rad)
         self.leader.after_step(self._leader_rad, self._leader_velocity, force, dt_s)
 
     # -- things --------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_one_lost_or_corrupt_answer_costs_one_retry(bus: FeetechBus, served: Ser
 
 
 def test_garbage_before_an_answer_is_skipped(bus: FeetechBus, served: ServedBus) -> None:
-    served.faults.noise = b"\xff\xff\xff\x00\x01\xff"
+    served.faults.garbage = b"\xff\xff\xff\x00\x01\xff"
     assert bus.read(1, "model_number") == 777
     assert bus.counters.retries == 0
     assert bus.counters.dropped_bytes >= 5

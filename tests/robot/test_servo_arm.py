@@ -184,7 +184,7 @@ def test_failed_connect_gives_the_port_back(served: ServedBus, calibration: Cali
 
 
 def test_wrong_model_is_refused(served: ServedBus, calibration: Calibration) -> None:
-    served.bank._files[1, 3:5] = (0x09, 0x0B)
+    served.bank.force(2, "model_number", 2825)
     with pytest.raises(ServoError, match=r"shoulder_lift.*model 2825"):
         ServoArm.connect(served.path, calibration, margin_s=0.2)
 

@@ -181,7 +181,7 @@ def test_lost_corrupt_noisy_and_late_answers(bus: BusEmulator) -> None:
     assert len(ask(bus, packets.read(1, 3, 2), 2.0)) == 1
     bus.faults.corrupt[1] = 1
     assert ask(bus, packets.read(1, 3, 2), 4.0) == []
-    bus.faults.noise = b"\xff\xff\x01"
+    bus.faults.garbage = b"\xff\xff\x01"
     bus.faults.delay_s = 0.5
     bus.feed(packets.ping(1), 6.0)
     assert bus.due(6.4) == b""

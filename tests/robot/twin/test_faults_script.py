@@ -6,7 +6,8 @@ import pytest
 
 from robot.errors import ConfigError
 from robot.registers import REGISTERS
-from robot.twin.faults import BusFaults, FaultEvent, load_faults, parse_fault
+from robot.twin.bus_faults import BusFaults
+from robot.twin.faults import FaultEvent, load_faults, parse_fault
 from robot.twin.world import World
 
 
@@ -46,7 +47,7 @@ def test_events_do_what_they_say() -> None:
         {"kind": "mute", "servo_id": 2},
         {"kind": "lose", "servo_id": 1, "count": 3},
         {"kind": "corrupt", "servo_id": 1},
-        {"kind": "noise", "count": 5},
+        {"kind": "garbage", "count": 5},
         {"kind": "delay", "delay_ms": 30},
         {"kind": "heat", "servo_id": 3, "temperature_c": 85},
         {"kind": "supply", "voltage_v": 5.5},
@@ -55,7 +56,8 @@ def test_events_do_what_they_say() -> None:
     assert faults.muted == {2}
     assert faults.lose == {1: 3}
     assert faults.corrupt == {1: 1}
-    assert faults.noise == b"\xff" * 5
+    assert len(faults.garbage) == 5
+    assert faults.garbage.startswith(b"\xff\xff")
     assert faults.delay_s == 0.03
     assert bank.temperature_c[2] == 85
     assert (bank.supply_v == 5.5).all()
