@@ -24,6 +24,7 @@ REPORT_S = 60.0
 GROWTH_MIB = 1.0
 """Memory that a process may seem to grow by over a soak: the noise of a slope through pages of 4 KiB."""
 CLEAR_EVERY_S = 1.0
+MOST_LATE = 100
 QUANTILES = (0.5, 0.99, 0.999, 1.0)
 
 Report = Callable[[float, str], None]
@@ -75,6 +76,7 @@ class _Soak:
         self._growth = {"controller": Growth(rig.pid), "twin": Growth(rig.twin.pid)}
         self._lateness_ms, self._busy_ms = array("d"), array("d")
         self._faults: list[dict[str, Any]] = []
+        self._late: list[dict[str, Any]] = []
         self._open: set[tuple[str, str | None]] = set()
         self._first: Record | None = None
         self._last: Record | None = None
@@ -106,6 +108,7 @@ class _Soak:
         self._first = records[0] if self._first is None else self._first
         self._last = records[-1]
         self._lateness_ms.extend(float(record["lateness_ms"]) for record in records)
+        self._note_late(records, elapsed_s)
         self._busy_ms.extend(float(record["busy_ms"]) for record in records)
         status = self._rig.status()
         self._note_faults(status["faults"], elapsed_s)
@@ -116,6 +119,19 @@ class _Soak:
             self._day.begin_anew()
         else:
             self._day.step(status["mode"], self._last, time.monotonic())
+
+    def _note_late(self, records: list[Record], elapsed_s: float) -> None:
+        """Keep what is over the budget, with the mode and the length of the tick before it."""
+        for record in records:
+            if record["lateness_ms"] > 1e3 / self._options.hz and len(self._late) < MOST_LATE:
+                self._late.append(
+                    {
+                        "at_s": round(elapsed_s, 1),
+                        "mode": MODES[int(record["mode"])],
+                        "lateness_ms": float(record["lateness_ms"]),
+                        "busy_ms": float(record["busy_ms"]),
+                    }
+                )
 
     def _note_faults(self, faults: list[dict[str, Any]], elapsed_s: float) -> None:
         now = {(fault["code"], fault["joint"]): fault["message"] for fault in faults}
@@ -163,6 +179,7 @@ class _Soak:
             "lateness_ms": self._quantiles(self._lateness_ms),
             "busy_ms": self._quantiles(self._busy_ms),
             "missed": int(last["missed"] - first["missed"]),
+            "late": self._late,
             "faults": self._faults,
             "days": self._day.days,
             "refusals": self._day.refusals,
