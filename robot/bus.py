@@ -249,7 +249,7 @@ class FeetechBus:
             if register.area is not Area.RAM:
                 raise BusError(
                     f"{register.name} (address {where}) is {register.area.value} and not written while "
-                    "running: use `lerobot-setup-motors` or `lerobot-calibrate`"
+                    "running: use `so101 setup-motors` or `so101 calibrate arm`"
                 )
             if register.name == "lock" and value == 0:
                 raise BusError("lock 0 would open EEPROM for writing: only set-up and calibration do that")

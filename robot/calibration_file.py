@@ -137,7 +137,7 @@ def load_calibration(path: Path) -> Calibration:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CalibrationError(f"no calibration at {path}: `lerobot-calibrate` makes one") from error
+        raise CalibrationError(f"no calibration at {path}: `so101 calibrate arm` makes one") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CalibrationError(f"{path} is no readable JSON: {error}") from error
     return parse_calibration(raw, str(path))
@@ -168,13 +168,13 @@ def _refuse_foreign(raw: dict[str, Any], name: str) -> None:
     if "calib_mode" in raw or any(isinstance(raw.get(key), list) for key in ("homing_offset", "motor_names")):
         raise CalibrationError(
             f"{name} is in LeRobot's old schema (lists and calib_mode, before May 2025): its offsets were "
-            "applied in software and mean nothing to the servos now; calibrate the arm again with "
-            "`lerobot-calibrate`"
+            "applied in software and mean nothing to the servos now; calibrate the arm with `so101 calibrate "
+            "arm`, whose --import reads what such a file still says"
         )
     if "servos_offsets" in raw or "servos_calibration_position" in raw:
         raise CalibrationError(
             f"{name} is a phosphobot file (servos_offsets): its zero pose and signs are others; "
-            "calibrate the arm with `lerobot-calibrate`"
+            "calibrate the arm with `so101 calibrate arm`, whose --import reads what such a file still says"
         )
 
 

@@ -79,6 +79,17 @@ class SerialPort:
         """Whether the port has not been closed from this side."""
         return self._fd >= 0
 
+    def set_baud(self, baud: int) -> None:
+        """Go on at another rate. Raises PortError where the adapter has no such rate, or is gone."""
+        self._descriptor()
+        try:
+            self._handler.ser.baudrate = baud
+        except ValueError as error:
+            raise PortError(f"{self.path} cannot be set to {baud} baud: {error}") from error
+        except _GONE as error:
+            raise self._unplugged(error) from error
+        self.baud = baud
+
     def discard_input(self) -> None:
         """Throw away what came since the last read: late answers to a question nobody asks any more."""
         try:
@@ -141,12 +152,12 @@ class SerialPort:
             fd = os.open(self.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except FileNotFoundError as error:
             raise PortError(
-                f"no port {self.path}: plug the adapter in, `ls /dev/serial/by-id` lists what is there"
+                f"no port {self.path}: plug the adapter in; `so101 ports` lists what is there"
             ) from error
         except PermissionError as error:
             raise PortError(
-                f"no permission to open {self.path}: add yourself to the group that owns it "
-                "(`sudo usermod -aG dialout $USER`) and log in again"
+                f"no permission to open {self.path}: `so101 ports --install` sets up udev and the serial "
+                "group; log in again afterwards"
             ) from error
         except OSError as error:
             if error.errno == errno.EBUSY:

@@ -277,7 +277,7 @@ class ServoArm:
             listed = "; ".join(differences)
             raise CalibrationError(
                 f"the servos on {self.bus.path} do not hold {self.calibration.name}: {listed}. "
-                "Is it the file of this arm, and not of its leader? If so, run `lerobot-calibrate`"
+                "Is it the file of this arm, and not of its leader? If so, run `so101 calibrate arm`"
             )
 
     def _check_alarms(self, blocks: dict[int, Packet], limp: tuple[str, ...]) -> None:

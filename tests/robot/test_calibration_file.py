@@ -116,7 +116,7 @@ def test_what_cannot_be_is_refused(raw: Any, message: str) -> None:
 
 
 def test_absent_and_broken_files(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="lerobot-calibrate"):
+    with pytest.raises(CalibrationError, match="so101 calibrate arm"):
         load_calibration(tmp_path / "none.json")
     (tmp_path / "half.json").write_text("{", encoding="utf-8")
     with pytest.raises(CalibrationError, match="no readable JSON"):
