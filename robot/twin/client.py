@@ -96,6 +96,7 @@ class TwinProcess(TwinControl):
         description: its JSON line.
         follower: serial port of the follower.
         leader: serial port of the leader.
+        by_id: arm -> stable link to its port, as in ``/dev/serial/by-id``.
         cameras: camera name -> MJPEG address.
         pid: of the process with the servos.
 
@@ -128,6 +129,7 @@ class TwinProcess(TwinControl):
             raise TwinError(f"the twin did not start: {error}; {self.errors()}") from error
         self.follower: str = self.description["follower"]
         self.leader: str = self.description["leader"]
+        self.by_id: dict[str, str] = self.description["by_id"]
         self.cameras: dict[str, str] = self.description["cameras"]
         self.pid = self._process.pid
         super().__init__(self.description["control"])

@@ -114,6 +114,11 @@ class BusEmulator:
         for packet in self._parser.feed(data):
             self._execute(packet)
 
+    def hush(self) -> None:
+        """Forget a begun request and the answers on their way: the line to the host was cut."""
+        self._parser.reset()
+        self._outbox.clear()
+
     def due(self, now_s: float) -> bytes:
         """Bytes that have reached the host by ``now_s``, removed from what is on its way."""
         arrived = bytearray()

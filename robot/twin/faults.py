@@ -12,7 +12,7 @@ docs/twin.md has the table of kinds.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
@@ -20,6 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from robot.config import Finite, StrictModel
 from robot.errors import ConfigError
 from robot.packets import MAX_ID
+from robot.twin.adapters import PortKind
 from robot.twin.bus_faults import BusFaults
 from robot.twin.servo import ServoBank
 
@@ -32,7 +33,6 @@ ServoKind = Literal[
     "duplicate", "model", "baud", "register", "overload", "overload_deaf", "heat", "glitch", "supply",
     "reboot", "power_cycle", "stuck", "encoder",
 ]  # fmt: skip
-PortKind = Literal["unplug", "replug", "rename", "swap"]
 
 _NEEDS: dict[str, tuple[str, ...]] = {
     "duplicate": ("value",),
@@ -46,7 +46,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
 _WITHOUT_SERVO = frozenset(("garbage", "unreliable", "delay", "echo", "supply", "power_cycle"))
 """Kinds of the whole bus."""
 
-PORT_KINDS = frozenset(("unplug", "replug", "rename", "swap"))
+PORT_KINDS: frozenset[str] = frozenset(get_args(PortKind))
 """Kinds that happen to a USB adapter; a twin in lockstep has none."""
 
 

@@ -29,6 +29,7 @@ from robot.mailbox import Mailbox, from_json, to_json
 from robot.registers import FILE_SIZE
 from robot.seqlock import SharedBlock
 from robot.twin import child, render_state
+from robot.twin.adapters import Adapters
 from robot.twin.emulator import BusEmulator
 from robot.twin.faults import FaultEvent, load_faults, parse_fault
 from robot.twin.goal_log import GoalLog
@@ -92,6 +93,7 @@ class LiveTwin:
             arm: PtyWire(BusEmulator(bank, on_goal=self.goal_log.recorder(arm)))
             for arm, bank in (("follower", world.follower), ("leader", world.leader))
         }
+        self.adapters = Adapters(self.wires, folder / "by-id")
         self.mailbox = Mailbox(folder / "control.sock")
         self.block_name = f"{folder.name}-render"
         self.block = SharedBlock.create(self.block_name, render_state.block_size(world.render_size))
@@ -134,7 +136,7 @@ class LiveTwin:
                     self._publish()
             if now_s >= housekeeping_s:
                 housekeeping_s = now_s + HOUSEKEEPING_S
-                for wire in self.wires.values():
+                for wire in self._plugged():
                     wire.free_dead_claim()
             while self._faults and now_s - start_s >= self._faults[0].at_s:
                 self._apply_scripted(self._faults.pop(0))
@@ -142,15 +144,14 @@ class LiveTwin:
 
     def close(self) -> None:
         """Unplug the ports, remove the socket and the shared memory."""
-        for wire in self.wires.values():
-            wire.close()
+        self.adapters.close()
         self.mailbox.close()
         self.block.close()
         self.block.unlink()
 
     def _serve(self, until_s: float) -> None:
         """Wait for requests no longer than until the next physics step or due answer."""
-        wires = list(self.wires.values())
+        wires = self._plugged()
         due = [s for s in (wire.emulator.next_due_s for wire in wires) if s is not None]
         wait_s = max(0.0, min([until_s, *due]) - time.monotonic())
         everybody: list[PtyWire | Mailbox] = [*wires, self.mailbox]
@@ -163,11 +164,18 @@ class LiveTwin:
             for payload, address in self.mailbox.drain():
                 self.mailbox.reply(address, self._answer(payload))
 
+    def _plugged(self) -> list[PtyWire]:
+        return [wire for wire in self.wires.values() if wire.plugged]
+
     def _publish(self) -> None:
         render_state.publish(self.block, time.monotonic(), self.world.render_state())
 
     def _apply(self, event: FaultEvent) -> None:
-        event.apply(self._bank(event), self.wires[event.arm].emulator.faults)
+        match event.kind:
+            case "unplug" | "replug" | "rename" | "swap" as kind:
+                self.adapters.happen(kind, event.arm)
+            case _:
+                event.apply(self._bank(event), self.wires[event.arm].emulator.faults)
 
     def _apply_scripted(self, event: FaultEvent) -> None:
         """As :meth:`_apply`; a servo may have got another id meanwhile, which ends no session."""
@@ -229,7 +237,8 @@ def _floats(command: dict[str, Any], *names: str) -> dict[str, float]:
 def run_live(options: LiveOptions) -> None:
     """Run a twin until SIGTERM or SIGINT; its first line on stdout says where everything is.
 
-    The line is ``{"follower", "leader", "cameras": {name: url}, "control", "pid"}``.
+    The line is ``{"follower", "leader", "by_id": {arm: link}, "cameras": {name: url}, "control", "pid"}``.
+    A link of ``by_id`` goes on leading to an arm's port when its adapter was plugged in anew.
 
     Raises:
         ConfigError: the fault script cannot be read or names a servo that is not there.
@@ -256,6 +265,7 @@ def run_live(options: LiveOptions) -> None:
             {
                 "follower": twin.wires["follower"].path,
                 "leader": twin.wires["leader"].path,
+                "by_id": twin.adapters.by_id,
                 "cameras": urls,
                 "control": str(twin.mailbox.path),
                 "pid": os.getpid(),

@@ -21,15 +21,38 @@ class PtyWire:
     The slave side is kept open here too: otherwise the master would read EIO between one client and the next.
 
     Attributes:
-        path: what a client opens as its serial port.
+        path: what a client opens as its serial port, or could open until the adapter was unplugged.
     """
 
     def __init__(self, emulator: BusEmulator) -> None:
         self.emulator = emulator
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.path = os.ttyname(self._slave)
+        self.path = ""
+        self._master = self._slave = -1
+        self.plug_in()
+
+    @property
+    def plugged(self) -> bool:
+        """Whether there is a port."""
+        return self._master >= 0
+
+    def plug_in(self) -> None:
+        """Make a new port, under a name that the last one did not have; what was plugged in is unplugged."""
+        master, slave = os.openpty()
+        if os.ttyname(slave) == self.path:  # the kernel gives free numbers again
+            former = master, slave
+            master, slave = os.openpty()
+            _close(*former)
+        self.unplug()
+        tty.setraw(slave)
+        os.set_blocking(master, False)
+        self._master, self._slave, self.path = master, slave, os.ttyname(slave)
+
+    def unplug(self) -> None:
+        """Take the port away: whoever has it open gets an I/O error. Safe to call twice."""
+        if self.plugged:
+            _close(self._master, self._slave)
+        self._master = self._slave = -1
+        self.emulator.hush()
 
     def fileno(self) -> int:
         """Descriptor to wait on for requests."""
@@ -67,7 +90,7 @@ class PtyWire:
         fcntl.ioctl(self._slave, termios.TIOCNXCL)
         fcntl.flock(self._slave, fcntl.LOCK_UN)
 
-    def close(self) -> None:
-        """Unplug: whoever has the port open now gets an I/O error."""
-        os.close(self._master)
-        os.close(self._slave)
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

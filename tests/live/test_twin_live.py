@@ -66,7 +66,7 @@ def gone(pid: int) -> bool:
 
 def test_description_has_what_the_contract_says(twin: TwinProcess) -> None:
     description = twin.description
-    assert set(description) == {"follower", "leader", "cameras", "control", "pid"}
+    assert set(description) == {"follower", "leader", "by_id", "cameras", "control", "pid"}
     assert description["pid"] == twin.pid
     assert description["follower"] != description["leader"]
     assert Path(description["control"]).is_socket()

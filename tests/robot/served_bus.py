@@ -40,4 +40,4 @@ class ServedBus:
         if self._thread.is_alive():
             self._stop.set()
             self._thread.join()
-            self.wire.close()
+            self.wire.unplug()
