@@ -15,9 +15,10 @@ from robot.config import RobotConfig
 from robot.lateness import Lateness
 from robot.link import ArmLink
 from robot.mailbox import Mailbox
-from robot.modes import Modes, SourceFactory
+from robot.modes import Modes
 from robot.publisher import Publisher, Tick
 from robot.realtime import RealTime
+from robot.runs import SourceFactory
 from robot.safety.faults import FaultBook
 from robot.safety.gate import Gate
 from robot.safety.supervision import SupervisionLimits, Supervisor

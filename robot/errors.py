@@ -12,6 +12,7 @@
     ├── CameraError            a camera that cannot be opened or has stopped
     ├── UnreachableError       a point or pose the arm cannot take (says why)
     ├── CommandError           a command that the controller refuses in its present mode (has .code)
+    ├── SourceError            a source that can drive the arm no longer (has .code, .joint and .remedy)
     ├── BundleError            a policy bundle that does not match its manifest, robot or machine
     ├── SegmentError           shared memory that is absent, foreign, full or already has a writer
     ├── DatasetError           an episode or dataset that cannot be read or written
@@ -89,6 +90,22 @@ class CommandError(So101Error):
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class SourceError(So101Error):
+    """A source of motion can no longer drive the arm; the run ends with a fault.
+
+    Attributes:
+        code: of the fault, for instance ``leader_lost``.
+        remedy: what to do about it.
+        joint: the joint concerned, if it is one.
+    """
+
+    def __init__(self, message: str, *, code: str, remedy: str, joint: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.remedy = remedy
+        self.joint = joint
 
 
 class BundleError(So101Error):

@@ -27,8 +27,8 @@ from robot.controller import Controller
 from robot.errors import PortError, So101Error
 from robot.kinematics import Kinematics
 from robot.mailbox import Mailbox
-from robot.modes import SourceFactory
 from robot.realtime import Housekeeping, favour_this_process
+from robot.runs import SourceFactory
 from robot.runtime import Runtime
 from robot.seams import Arm, ArmState, FloatArray, Source
 from robot.seqlock import SharedBlock

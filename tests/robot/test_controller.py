@@ -280,13 +280,42 @@ def test_source_that_raises_is_a_fault_and_the_loop_goes_on() -> None:
 def test_wild_source_is_limited_and_counted() -> None:
     rig = Rig().go("running")
     assert rig.wave is not None
-    random = np.random.default_rng(1)
-    rig.wave.answer = lambda target: random.uniform(-400, 400, 6)
+    wave, random = rig.wave, np.random.default_rng(1)
+
+    def wild(target: FloatArray) -> FloatArray:
+        """Out of range as often as a run may be, and everywhere else in between."""
+        outside = wave.calls % 12 == 0
+        return random.uniform(200, 400, 6) if outside else random.uniform(0, 30, 6)
+
+    wave.answer = wild
+    rig.ticks(300)
+    assert rig.mode == "running"
+    assert rig.records[-1]["clamped"] > 5
+    assert rig.records[-1]["rate_limited"] > 200
+    rig.check_smooth()
+
+
+def test_run_whose_targets_lie_outside_the_limits_ends_and_names_the_joint() -> None:
+    rig = Rig().go("running")
+    assert rig.wave is not None
+    low, high = CONFIG.gate.min_position.array(), CONFIG.gate.max_position.array()
+    rig.wave.answer = lambda target: np.array([*READY[:5], -2.5])  # a jaw that was learned shut
     rig.ticks(120)
     assert rig.mode == "running"
-    assert rig.records[-1]["clamped"] > 100
-    assert rig.records[-1]["rate_limited"] > 100
+    rig.wave.answer = lambda target: np.array([0.0, -97.0, 1000.0, 93.0, 0.0, 30.0])  # ticks, not degrees
+    outside = 0
+    while rig.mode == "running":
+        rig.ticks(1)
+        outside += 1
+    assert outside <= 0.15 / DT_S
+    assert rig.mode == "fault"
+    fault = rig.faults["target_out_of_range"].finding
+    assert fault.joint == "elbow_flex"
+    assert "wave" in fault.message
+    goals = np.array(rig.arm.goals)
+    assert ((goals >= low - 1e-9) & (goals <= high + 1e-9)).all()
     rig.check_smooth()
+    assert rig.ask(op="clear_faults") == {"ok": True}  # its cause ended with the run
 
 
 def test_run_without_a_commander_is_held() -> None:

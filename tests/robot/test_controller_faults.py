@@ -471,7 +471,7 @@ def test_source_that_cannot_say_whether_it_is_done_is_a_fault() -> None:
         def done(self) -> bool:
             raise RuntimeError("x")
 
-    run = rig.controller.modes._run
+    run = rig.controller.modes._runs._run
     assert run is not None
     run.source = Broken()
     rig.ticks(2)
