@@ -96,12 +96,26 @@ class CameraFaults(StrictModel):
         )
 
 
-def publish(block: SharedBlock, faults: CameraFaults) -> None:
-    """Let the camera process know."""
-    block.write(faults.model_dump_json().encode())
+class CameraTrouble:
+    """The live gait's side: what is wrong at present, in a shared block of this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._block = SharedBlock.create(name, BLOCK_BYTES)
+        self._faults = CameraFaults()
+
+    def happen(self, event: CameraEvent) -> None:
+        """Let it happen."""
+        self._faults = self._faults.after(event)
+        self._block.write(self._faults.model_dump_json().encode())
+
+    def close(self) -> None:
+        """Remove the block."""
+        self._block.close()
+        self._block.unlink()
 
 
 def newest(block: SharedBlock) -> CameraFaults:
-    """What the live gait has published; nothing wrong before that."""
+    """The camera process's side: what is wrong at present."""
     payload = block.read()
     return CameraFaults.model_validate_json(payload) if payload else CameraFaults()

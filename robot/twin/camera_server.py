@@ -304,14 +304,14 @@ def main() -> int:
     """Entry of ``python -m robot.twin.camera_server``, which the live gait starts."""
     parser = argparse.ArgumentParser(description="Cameras of a live digital twin.")
     parser.add_argument("--block", required=True, help="shared memory segment of the live gait")
-    parser.add_argument("--faults-block", help="as --block: what is wrong with the cameras")
+    parser.add_argument("--faults-block", required=True, help="as --block: what is wrong with the cameras")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay-ms", type=float, default=30.0)
     given = parser.parse_args()
     try:
         child.die_with_parent()
         block = SharedBlock.attach(given.block)
-        faults = SharedBlock.attach(given.faults_block) if given.faults_block else None
+        faults = SharedBlock.attach(given.faults_block)
         renderer = open_renderer()
         from robot.twin.render import CAMERAS
 
@@ -325,7 +325,7 @@ def main() -> int:
             CAMERAS,
             port=given.port,
             delay_s=given.delay_ms / 1000.0,
-            faults=CameraFaults if faults is None else lambda: camera_faults.newest(faults),
+            faults=lambda: camera_faults.newest(faults),
         )
         signal.signal(signal.SIGTERM, server.stop)
         signal.signal(

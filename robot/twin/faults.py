@@ -12,7 +12,7 @@ docs/twin.md has the table of kinds.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
@@ -22,6 +22,7 @@ from robot.errors import ConfigError
 from robot.packets import MAX_ID
 from robot.twin.adapters import PortKind
 from robot.twin.bus_faults import BusFaults
+from robot.twin.camera_faults import CameraEvent
 from robot.twin.servo import ServoBank
 
 Arm = Literal["follower", "leader"]
@@ -166,13 +167,17 @@ class FaultEvent(StrictModel):
                 bank.shift_encoder(servo_id, ticks, self.count)
 
 
-def parse_fault(raw: Any) -> FaultEvent:
+Event = Annotated[FaultEvent | CameraEvent, Field(discriminator="kind")]
+"""One of a servo, a bus or an adapter, or one of a camera."""
+
+
+def parse_fault(raw: Any) -> Event:
     """Check one decoded event. Raises ConfigError naming what is wrong."""
-    event: FaultEvent = _validated(TypeAdapter(FaultEvent), raw, "fault")
+    event: Event = _validated(TypeAdapter(Event), raw, "fault")
     return event
 
 
-def load_faults(path: Path) -> list[FaultEvent]:
+def load_faults(path: Path) -> list[Event]:
     """Read a script of faults, in the order of their times.
 
     Raises:
@@ -182,7 +187,7 @@ def load_faults(path: Path) -> list[FaultEvent]:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"no fault script can be read from {path}: {error}") from error
-    events: list[FaultEvent] = _validated(TypeAdapter(list[FaultEvent]), raw, str(path))
+    events: list[Event] = _validated(TypeAdapter(list[Event]), raw, str(path))
     return sorted(events, key=lambda event: event.at_s)
 
 

@@ -30,8 +30,9 @@ from robot.registers import FILE_SIZE
 from robot.seqlock import SharedBlock
 from robot.twin import child, render_state
 from robot.twin.adapters import Adapters
+from robot.twin.camera_faults import CameraEvent, CameraTrouble
 from robot.twin.emulator import BusEmulator
-from robot.twin.faults import FaultEvent, load_faults, parse_fault
+from robot.twin.faults import Event, FaultEvent, load_faults, parse_fault
 from robot.twin.goal_log import GoalLog
 from robot.twin.servo import ServoBank
 from robot.twin.wire import PtyWire
@@ -84,16 +85,18 @@ class LiveTwin:
         ConfigError: an event names a servo that is not there.
     """
 
-    def __init__(self, world: World, folder: Path, faults: list[FaultEvent]) -> None:
+    def __init__(self, world: World, folder: Path, faults: list[Event]) -> None:
         self.world = world
         for event in faults:
-            event.check(self._bank(event))
+            if isinstance(event, FaultEvent):
+                event.check(self._bank(event))
         self.goal_log = GoalLog()
         self.wires = {
             arm: PtyWire(BusEmulator(bank, on_goal=self.goal_log.recorder(arm)))
             for arm, bank in (("follower", world.follower), ("leader", world.leader))
         }
         self.adapters = Adapters(self.wires, folder / "by-id")
+        self.camera_trouble = CameraTrouble(f"{folder.name}-camera-faults")
         self.mailbox = Mailbox(folder / "control.sock")
         self.block_name = f"{folder.name}-render"
         self.block = SharedBlock.create(self.block_name, render_state.block_size(world.render_size))
@@ -145,6 +148,7 @@ class LiveTwin:
     def close(self) -> None:
         """Unplug the ports, remove the socket and the shared memory."""
         self.adapters.close()
+        self.camera_trouble.close()
         self.mailbox.close()
         self.block.close()
         self.block.unlink()
@@ -170,14 +174,17 @@ class LiveTwin:
     def _publish(self) -> None:
         render_state.publish(self.block, time.monotonic(), self.world.render_state())
 
-    def _apply(self, event: FaultEvent) -> None:
+    def _apply(self, event: Event) -> None:
+        if isinstance(event, CameraEvent):
+            self.camera_trouble.happen(event)
+            return
         match event.kind:
             case "unplug" | "replug" | "rename" | "swap" as kind:
                 self.adapters.happen(kind, event.arm)
             case _:
                 event.apply(self._bank(event), self.wires[event.arm].emulator.faults)
 
-    def _apply_scripted(self, event: FaultEvent) -> None:
+    def _apply_scripted(self, event: Event) -> None:
         """As :meth:`_apply`; a servo may have got another id meanwhile, which ends no session."""
         try:
             self._apply(event)
@@ -256,7 +263,8 @@ def run_live(options: LiveOptions) -> None:
         signal.signal(signal.SIGINT, twin.stop)
         urls: dict[str, str] = {}
         if options.cameras:
-            arguments = ["--block", twin.block_name, "--delay-ms", str(options.camera_delay_ms)]
+            arguments = ["--block", twin.block_name, "--faults-block", twin.camera_trouble.name]
+            arguments += ["--delay-ms", str(options.camera_delay_ms)]
             arguments += ["--port", str(options.camera_port)]
             cameras = child.start_module("robot.twin.camera_server", arguments)
             urls = child.read_json_line(cameras, CAMERA_START_S)["cameras"]
