@@ -177,9 +177,9 @@ def lost(name: str, why: str) -> CameraFinding:
     return CameraFinding("camera_lost", why or f"camera {name} is not there", remedy)
 
 
-def stale(name: str, age_s: float) -> CameraFinding:
+def stale(name: str) -> CameraFinding:
     """The finding for a camera that is open and sends nothing."""
-    words = f"camera {name} is open but has sent no picture for {age_s:.1f} s"
+    words = f"camera {name} is open but sends no pictures"
     return CameraFinding("camera_stale", words, "check its cable and what else is on its USB bus")
 
 

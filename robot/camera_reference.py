@@ -6,15 +6,19 @@ functions, as in :mod:`robot.camera_health`; a reference is kept in the camera's
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from robot.camera_health import luminance
+from robot.config import RobotConfig
+from robot.errors import ConfigError
 from robot.seams import ByteArray, Float32Array
 
 CLEARLY = 0.25
@@ -108,3 +112,30 @@ def swapped(
         return bool(known) and better >= CLEARLY * len(known)
 
     return tuple((a, b) for a, b in combinations(images, 2) if fit_better(a, b))
+
+
+def load_references(config: RobotConfig, folder: Path) -> dict[str, Reference]:
+    """The references of a robot's cameras, from their calibration files; cameras without one are left out.
+
+    Args:
+        config: of the robot.
+        folder: from which its relative paths start.
+
+    Raises:
+        ConfigError: a calibration file cannot be read, or its reference is none.
+    """
+    found = {}
+    for camera in config.cameras:
+        if camera.calibration is None:
+            continue
+        path = folder / camera.calibration
+        try:
+            reference = json.loads(path.read_text(encoding="utf-8")).get("reference")
+            if reference is not None:
+                found[camera.name] = Reference.from_json(reference)
+        except (OSError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"the calibration of camera {camera.name}, {path}, cannot be used: {error}; "
+                "make it anew with so101 calibrate camera"
+            ) from error
+    return found

@@ -51,6 +51,8 @@ class CameraConfig(StrictModel):
     fps: int = Field(30, ge=1, le=240)
     table_map: tuple[Row, Row, Row] | None = None
     """Homography from pixel (u, v, 1) to table (x_m, y_m, 1), row by row; ``None`` where not calibrated."""
+    calibration: str | None = None
+    """Path of the camera's calibration JSON (``lens``, ``table``, ``reference``), relative to this file."""
 
 
 class GateConfig(StrictModel):

@@ -38,7 +38,7 @@ class CameraEvent(StrictModel):
     and nothing comes; slow: ``fps`` pictures a second; unplug: connections are closed and refused; swap: the
     cameras exchange their pictures; ok: nothing is wrong any more, with ``camera`` or, without, with any."""
     camera: Literal["wrist", "overhead"] | None = None
-    fps: float = Field(5.0, ge=0.1, le=30)
+    fps: float = Field(default=5.0, ge=0.1, le=30)
 
     @model_validator(mode="after")
     def _check(self) -> CameraEvent:
