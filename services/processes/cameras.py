@@ -1,7 +1,8 @@
 """The camera process: ``python -m services.processes.cameras RUNTIME_FOLDER``.
 
 A thread per camera writes the newest pictures to shared memory. A camera that is lost is opened again, with
-growing pauses; meanwhile its frames grow old, and the status says why. No camera ends this process.
+growing pauses; meanwhile its frames grow old, and the status says why. What is wrong with the pictures that
+do come is in the status too. No camera ends this process.
 """
 
 from __future__ import annotations
@@ -13,110 +14,37 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import cv2
+import numpy as np
 
+from robot import camera_health
+from robot.camera_reference import SWAPPED_LOOKS, Reference, load_references, swapped
 from robot.cameras import OpenCvCamera
 from robot.config import CameraConfig, RobotConfig, load_robot
-from robot.errors import CameraError, So101Error
+from robot.errors import SegmentError, So101Error
 from robot.frame_ring import FrameRing
 from robot.mailbox import to_json
 from robot.runtime import Runtime
-from robot.seams import Camera
+from robot.seams import Camera, FloatArray
 from robot.seqlock import SharedBlock
+from robot.telemetry import TelemetryRing
+from services.api.link import Attached
+from services.processes.camera_stream import STALE_S, CameraThread, SinceWhen
 
-STATUS_BYTES = 8192
-STATUS_S = 0.25
-STALE_S = 1.0
-"""Age of the newest frame at which a camera counts as stale although it has reported no error."""
-FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 5.0
+STATUS_BYTES = 16 * 1024
+STATUS_S = 0.1
+"""How often the status is written while nothing changes; what does change is written at once."""
+COMPARE_S = 0.5
+"""How often the pictures are compared with the cameras' references."""
+POSE_LIMIT_S = 0.1
+"""Telemetry older than this does not say where the arm is."""
 JOIN_S = 2.5
-_SMOOTHING = 0.05
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class CameraState:
-    """How one camera does; written by its thread, read by the main one."""
-
-    state: str = "connecting"
-    """``connecting``, ``streaming`` or ``reconnecting``."""
-    error: str | None = None
-    frames: int = 0
-    lost: int = 0
-    """How often it had to be opened again."""
-    newest_s: float = 0.0
-    period_s: float = 0.0
-    """Smoothed time from frame to frame."""
-
-    def as_json(self, now_s: float) -> dict[str, Any]:
-        """For the status block."""
-        stale = self.state == "streaming" and now_s - self.newest_s > STALE_S
-        return {
-            "state": "stale" if stale else self.state,
-            "error": self.error,
-            "frames": self.frames,
-            "lost": self.lost,
-            "fps": round(1.0 / self.period_s, 1) if self.period_s > 0 else 0.0,
-        }
-
-
-class CameraThread(threading.Thread):
-    """Keeps one camera open and its pictures flowing."""
-
-    def __init__(
-        self, config: CameraConfig, ring: FrameRing, connect: Callable[[], Camera], stop: threading.Event
-    ) -> None:
-        super().__init__(name=f"camera-{config.name}", daemon=True)
-        self.state = CameraState()
-        self._name = config.name
-        self._ring = ring
-        self._connect = connect
-        self._stop_event = stop
-
-    def run(self) -> None:
-        """Open, stream, and open again, until told to stop."""
-        pause_s = FIRST_PAUSE_S
-        while not self._stop_event.is_set():
-            frames_before = self.state.frames
-            try:
-                self._stream()
-            except CameraError as error:
-                if str(error) != self.state.error:
-                    log.warning("%s", error)
-                self.state.error = str(error)
-                self.state.state = "reconnecting"
-                self.state.lost += 1
-            if self.state.frames > frames_before:
-                pause_s = FIRST_PAUSE_S
-            self._stop_event.wait(pause_s)
-            pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
-
-    def _stream(self) -> None:
-        camera = self._connect()
-        try:
-            log.info("camera %s is open", self._name)
-            while not self._stop_event.is_set():
-                frame = camera.read()
-                self._ring.write(frame.image, frame.time_s)
-                self._note(frame.time_s)
-        finally:
-            camera.close()
-
-    def _note(self, time_s: float) -> None:
-        state = self.state
-        if state.state == "streaming":
-            period_s = time_s - state.newest_s
-            state.period_s += (period_s - state.period_s) * (_SMOOTHING if state.period_s > 0 else 1.0)
-        state.state, state.error, state.newest_s = "streaming", None, time_s
-        state.frames += 1
 
 
 class CameraProcess:
@@ -126,42 +54,98 @@ class CameraProcess:
         runtime: names of the segments.
         config: which cameras there are.
         sources: camera name -> URL or device, where it is not the one of the configuration (the twin's).
+        references: camera name -> what it has shown while all was well, for those that have one.
     """
 
-    def __init__(self, runtime: Runtime, config: RobotConfig, sources: dict[str, str]) -> None:
-        self._stop = threading.Event()
+    def __init__(
+        self,
+        runtime: Runtime,
+        config: RobotConfig,
+        sources: dict[str, str],
+        references: Mapping[str, Reference] | None = None,
+    ) -> None:
+        self._stop, self._changed = threading.Event(), threading.Event()
         self._status = SharedBlock.create(runtime.cameras_status_name, STATUS_BYTES)
-        self._rings: list[FrameRing] = []
+        self._references = dict(references or {})
+        self._exchanged: tuple[tuple[str, str], ...] = ()
+        self._exchanged_looks = 0
+        self._compare_s = 0.0
+        self._since = SinceWhen()
+        self._rings: dict[str, FrameRing] = {}
         self.threads: dict[str, CameraThread] = {}
         for camera in config.cameras:
             ring = FrameRing.create(runtime.frame_name(camera.name), camera.height_px, camera.width_px)
-            self._rings.append(ring)
+            self._rings[camera.name] = ring
             self.threads[camera.name] = CameraThread(
-                camera, ring, _connector(camera, sources.get(camera.name)), self._stop
-            )
+                camera, ring, _connector(camera, sources.get(camera.name)), _pose(runtime), self._stop,
+                self._changed,
+            )  # fmt: skip
 
     def stop(self) -> None:
         """End ``run`` soon. May be called from a signal handler."""
         self._stop.set()
+        self._changed.set()
 
     def run(self) -> None:
         """Stream until ``stop``."""
         for thread in self.threads.values():
             thread.start()
-        while not self._stop.wait(STATUS_S):
-            self._publish()
+        while not self._stop.is_set():
+            self._changed.wait(STATUS_S)
+            self._changed.clear()
+            now_s = time.monotonic()
+            self._compare(now_s)
+            self._publish(now_s)
         deadline_s = time.monotonic() + JOIN_S
         for thread in self.threads.values():
             thread.join(max(0.0, deadline_s - time.monotonic()))
         if not any(thread.is_alive() for thread in self.threads.values()):
-            for ring in self._rings:
+            for ring in self._rings.values():
                 ring.close()
         self._status.close()
 
-    def _publish(self) -> None:
-        now_s = time.monotonic()
-        states = {name: thread.state.as_json(now_s) for name, thread in self.threads.items()}
+    def _compare(self, now_s: float) -> None:
+        """Now and then: whether cameras show what others should."""
+        if not self._references or now_s < self._compare_s:
+            return
+        self._compare_s = now_s + COMPARE_S
+        frames = {name: ring.newest() for name, ring in self._rings.items()}
+        images = {
+            name: frame.image
+            for name, frame in frames.items()
+            if frame is not None
+            and now_s - frame.time_s < STALE_S
+            and not any(finding.blinds for finding in self.threads[name].state.found)
+        }
+        found = swapped(images, self._references)
+        self._exchanged_looks = self._exchanged_looks + 1 if found == self._exchanged else 1
+        self._exchanged = found
+
+    def _publish(self, now_s: float) -> None:
+        pairs = self._exchanged if self._exchanged_looks >= SWAPPED_LOOKS else ()
+        states = {}
+        for name, thread in self.threads.items():
+            found = thread.state.findings(now_s)
+            found += tuple(camera_health.exchanged(a, b) for a, b in pairs if name in (a, b))
+            states[name] = {**thread.state.as_json(now_s), "findings": self._since.told(name, found, now_s)}
         self._status.write(to_json({"pid": os.getpid(), "cameras": states}))
+
+
+def _pose(runtime: Runtime) -> Callable[[], FloatArray | None]:
+    """Where the arm is, from telemetry; one for each thread."""
+    telemetry: Attached[TelemetryRing] = Attached(TelemetryRing, runtime.telemetry_name)
+
+    def position_deg() -> FloatArray | None:
+        ring = telemetry.get()
+        try:
+            record = None if ring is None else ring.newest()
+        except SegmentError:
+            return None
+        if record is None or time.monotonic() - float(record["time_s"]) > POSE_LIMIT_S:
+            return None
+        return np.array(record["position"], dtype=np.float64) if int(record["state_age_ticks"]) == 0 else None
+
+    return position_deg
 
 
 def _connector(camera: CameraConfig, source: str | None) -> Callable[[], Camera]:
@@ -178,9 +162,10 @@ def main(arguments: list[str]) -> int:
     runtime = Runtime(Path(arguments[0]))
     try:
         description = json.loads(runtime.description.read_text(encoding="utf-8"))
-        config, _ = load_robot(description["robot"])
+        config, folder = load_robot(description["robot"])
         twin = description.get("twin") or {}
-        process = CameraProcess(runtime, config, dict(twin.get("cameras", {})))
+        sources = dict(twin.get("cameras", {}))
+        process = CameraProcess(runtime, config, sources, load_references(config, folder))
     except (So101Error, OSError, ValueError, KeyError) as error:
         log.error("%s", error)
         return 1
