@@ -6,6 +6,7 @@ writes it.
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -53,6 +54,7 @@ class ServoArm:
     Args:
         bus: the open bus; :meth:`close` closes it.
         calibration: what this arm's ticks mean.
+        read_within_s: :meth:`read` asks nobody again after this time: a bad bus then does not delay a loop.
 
     Raises:
         ServoError: a servo does not answer, or is no STS3215.
@@ -60,8 +62,9 @@ class ServoArm:
         PortError: the port is gone.
     """
 
-    def __init__(self, bus: FeetechBus, calibration: Calibration) -> None:
+    def __init__(self, bus: FeetechBus, calibration: Calibration, *, read_within_s: float = math.inf) -> None:
         self.bus = bus
+        self._read_within_s = read_within_s
         self.calibration = calibration
         self._ids = calibration.ids
         blocks = self._read_all(0, _CONFIG_SIZE)
@@ -73,7 +76,13 @@ class ServoArm:
 
     @classmethod
     def connect(
-        cls, port: str, calibration: Calibration, *, baud: int = 1_000_000, margin_s: float = MARGIN_S
+        cls,
+        port: str,
+        calibration: Calibration,
+        *,
+        baud: int = 1_000_000,
+        margin_s: float = MARGIN_S,
+        read_within_s: float = math.inf,
     ) -> ServoArm:
         """Open a port and make sure that the arm of this calibration is behind it. Raises as the class does.
 
@@ -82,11 +91,12 @@ class ServoArm:
             calibration: the arm's own calibration.
             baud: bits per second.
             margin_s: see :class:`robot.bus.FeetechBus`.
+            read_within_s: see the class.
         """
         names = dict(zip(calibration.ids, JOINTS, strict=True))
         bus = FeetechBus(port, baud=baud, margin_s=margin_s, joints=names)
         try:
-            return cls(bus, calibration)
+            return cls(bus, calibration, read_within_s=read_within_s)
         except BaseException:
             bus.close()
             raise
@@ -103,7 +113,7 @@ class ServoArm:
             ServoError: it names the silent joints, and carries what the others said.
             PortError: the port is gone.
         """
-        reply = self.bus.sync_read(self._ids, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
+        reply = self.bus.sync_read(self._ids, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE, self._read_within_s)
         ordered = [reply.replies.get(servo_id) for servo_id in self._ids]
         state = decode_state(
             [_NO_BLOCK if packet is None else packet.data for packet in ordered],

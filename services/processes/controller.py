@@ -35,6 +35,8 @@ from robot.seqlock import SharedBlock
 from robot.servo_arm import ServoArm
 from robot.telemetry import TelemetryRing
 
+READ_SHARE = 0.6
+"""Part of a tick after which a servo that has not answered is not asked again."""
 STATUS_BYTES = 32 * 1024
 HEARTBEAT_TIMEOUT_S = 2.0
 PARK_S = 12.0
@@ -80,7 +82,8 @@ def arm_opener(config: RobotConfig, folder: Path, port: str) -> Callable[[], Arm
     """What opens the arm, now and after its port was lost; it raises So101Error."""
 
     def open_arm() -> Arm:
-        return ServoArm.connect(port, load_calibration(folder / config.calibration))
+        calibration = load_calibration(folder / config.calibration)
+        return ServoArm.connect(port, calibration, read_within_s=READ_SHARE * config.dt_s)
 
     return open_arm
 

@@ -71,6 +71,24 @@ def test_one_lost_or_corrupt_answer_costs_one_retry(bus: FeetechBus, served: Ser
     assert bus.counters.lost == 0
 
 
+@pytest.mark.parametrize(("fault", "servo_id"), [("lose", 3), ("corrupt", 3), ("corrupt", 6)])
+def test_an_answer_that_is_known_not_to_come_is_not_waited_for(
+    bus: FeetechBus, served: ServedBus, fault: str, servo_id: int
+) -> None:
+    bus.margin_s = 20.0
+    getattr(served.faults, fault)[servo_id] = 1
+    before_s = time.monotonic()
+    assert bus.sync_read(IDS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE).missing == ()
+    assert time.monotonic() - before_s < bus.margin_s
+
+
+def test_nobody_is_asked_again_when_the_time_is_over(bus: FeetechBus, served: ServedBus) -> None:
+    bus.margin_s = 0.02
+    served.faults.muted.add(2)
+    assert bus.sync_read(IDS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE, within_s=0.0).missing == (2,)
+    assert bus.counters.retries == 0
+
+
 def test_garbage_before_an_answer_is_skipped(bus: FeetechBus, served: ServedBus) -> None:
     served.faults.garbage = b"\xff\xff\xff\x00\x01\xff"
     assert bus.read(1, "model_number") == 777
