@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,6 +51,14 @@ class TwinControl:
         """A hand puts the leader into this pose, user units, shape (6,)."""
         return self._do("leader", user=np.asarray(user, dtype=np.float64).tolist())
 
+    def hand(self, arm: str, user: FloatArray | None) -> dict[str, Any]:
+        """A hand leads limp joints to a pose in user units, shape (6,), and holds them; ``None`` lets go."""
+        return self._do("hand", arm=arm, user=None if user is None else np.asarray(user).tolist())
+
+    def plug(self, arm: str, joints: Sequence[str] | None) -> dict[str, Any]:
+        """Connect the cables of these joints' servos and no others, ``None`` all; what gets power boots."""
+        return self._do("plug", arm=arm, joints=None if joints is None else list(joints))
+
     def reset(self, seed: int = 0) -> dict[str, Any]:
         """Servos rebooted, arm parked, cube in front of it."""
         return self._do("reset", seed=seed)
@@ -90,6 +99,7 @@ class TwinProcess(TwinControl):
         cameras: whether there are any.
         faults: path of a script of faults.
         bare: nothing can be touched, see ``WorldConfig.bare``.
+        factory: servos as they left the factory, see ``WorldConfig.factory``.
         timeout_s: how long it may take to start.
 
     Attributes:
@@ -112,11 +122,13 @@ class TwinProcess(TwinControl):
         cameras: bool = True,
         faults: Path | None = None,
         bare: bool = False,
+        factory: bool = False,
         timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         arguments = ["--seed", str(seed), "--delay-ms", str(delay_ms), "--die-with-parent"]
         arguments += [] if cameras else ["--no-cameras"]
         arguments += ["--bare"] if bare else []
+        arguments += ["--factory"] if factory else []
         arguments += [] if faults is None else ["--faults", str(faults)]
         # A file, not a pipe: nobody empties a pipe later, and a full one would stop the twin.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from robot.errors import CommandError, So101Error
+from robot.joints import JOINTS
 from robot.mailbox import Mailbox, from_json, to_json
 from robot.registers import FILE_SIZE
 from robot.seqlock import SharedBlock
@@ -32,7 +33,7 @@ from robot.twin import child, render_state
 from robot.twin.adapters import Adapters
 from robot.twin.camera_faults import CameraEvent, CameraTrouble
 from robot.twin.emulator import BusEmulator
-from robot.twin.faults import Event, FaultEvent, load_faults, parse_fault
+from robot.twin.faults import Arm, Event, FaultEvent, load_faults, parse_fault
 from robot.twin.goal_log import GoalLog
 from robot.twin.servo import ServoBank
 from robot.twin.wire import PtyWire
@@ -62,6 +63,7 @@ class LiveOptions:
         faults: script of things that go wrong, see :mod:`robot.twin.faults`.
         die_with_parent: end when the process that started this one ends.
         bare: nothing can be touched, see ``WorldConfig.bare``.
+        factory: servos as they left the factory, see ``WorldConfig.factory``.
     """
 
     seed: int = 0
@@ -71,6 +73,7 @@ class LiveOptions:
     faults: Path | None = None
     die_with_parent: bool = False
     bare: bool = False
+    factory: bool = False
 
 
 class LiveTwin:
@@ -87,13 +90,14 @@ class LiveTwin:
 
     def __init__(self, world: World, folder: Path, faults: list[Event]) -> None:
         self.world = world
+        self.banks: dict[Arm, ServoBank] = {"follower": world.follower, "leader": world.leader}
         for event in faults:
             if isinstance(event, FaultEvent):
-                event.check(self._bank(event))
+                event.check(self.banks[event.arm])
         self.goal_log = GoalLog()
-        self.wires = {
+        self.wires: dict[str, PtyWire] = {
             arm: PtyWire(BusEmulator(bank, on_goal=self.goal_log.recorder(arm)))
-            for arm, bank in (("follower", world.follower), ("leader", world.leader))
+            for arm, bank in self.banks.items()
         }
         self.adapters = Adapters(self.wires, folder / "by-id")
         self.camera_trouble = CameraTrouble(f"{folder.name}-camera-faults")
@@ -113,7 +117,7 @@ class LiveTwin:
     def warm_up(self) -> None:
         """What takes longer than a client waits for its first answer; before anybody is told of the ports."""
         child.be_prompt()
-        for bank in (self.world.follower, self.world.leader):
+        for bank in self.banks.values():
             for servo_id in bank.ids:
                 bank.read(servo_id, 0, FILE_SIZE)
         self.world.step()
@@ -168,6 +172,13 @@ class LiveTwin:
             for payload, address in self.mailbox.drain():
                 self.mailbox.reply(address, self._answer(payload))
 
+    def _plug(self, arm: Arm, joints: list[str] | None) -> None:
+        names = list(JOINTS) if joints is None else joints
+        unknown = set(names) - set(JOINTS)
+        if unknown:
+            raise CommandError(f"no joints {sorted(unknown)}, there are {list(JOINTS)}", code="malformed")
+        self.banks[arm].plug({JOINTS.index(name) for name in names})
+
     def _plugged(self) -> list[PtyWire]:
         return [wire for wire in self.wires.values() if wire.plugged]
 
@@ -182,7 +193,7 @@ class LiveTwin:
             case "unplug" | "replug" | "rename" | "swap" as kind:
                 self.adapters.happen(kind, event.arm)
             case _:
-                event.apply(self._bank(event), self.wires[event.arm].emulator.faults)
+                event.apply(self.banks[event.arm], self.wires[event.arm].emulator.faults)
 
     def _apply_scripted(self, event: Event) -> None:
         """As :meth:`_apply`; a servo may have got another id meanwhile, which ends no session."""
@@ -190,9 +201,6 @@ class LiveTwin:
             self._apply(event)
         except So101Error as error:
             sys.stderr.write(f"fault at {event.at_s:g} s left out: {error}\n")
-
-    def _bank(self, event: FaultEvent) -> ServoBank:
-        return self.world.follower if event.arm == "follower" else self.world.leader
 
     def _answer(self, payload: bytes) -> bytes:
         try:
@@ -217,6 +225,11 @@ class LiveTwin:
                 world.remove_confuser()
             case "leader":
                 world.set_leader(np.array(command["user"], dtype=np.float64))
+            case "hand":
+                user = command["user"]
+                world.hold(_arm(command), None if user is None else np.array(user, dtype=np.float64))
+            case "plug":
+                self._plug(_arm(command), command["joints"])
             case "reset":
                 world.reset(int(command.get("seed", 0)))
             case "fault":
@@ -232,6 +245,16 @@ class LiveTwin:
 def _refusal(code: str, message: str) -> bytes:
     """The answer to a command that was not carried out; what it quotes is cut to what a datagram carries."""
     return to_json({"ok": False, "code": code, "message": message[:MAX_MESSAGE]})
+
+
+def _arm(command: dict[str, Any]) -> Arm:
+    match command["arm"]:
+        case "follower":
+            return "follower"
+        case "leader":
+            return "leader"
+        case other:
+            raise CommandError(f"no arm {other!r}: follower and leader are", code="malformed")
 
 
 def _floats(command: dict[str, Any], *names: str) -> dict[str, float]:
@@ -258,7 +281,8 @@ def run_live(options: LiveOptions) -> None:
     cameras: subprocess.Popen[bytes] | None = None
     twin: LiveTwin | None = None
     try:
-        twin = LiveTwin(World(WorldConfig(bare=options.bare), options.seed), folder, faults)
+        config = WorldConfig(bare=options.bare, factory=options.factory)
+        twin = LiveTwin(World(config, options.seed), folder, faults)
         signal.signal(signal.SIGTERM, twin.stop)
         signal.signal(signal.SIGINT, twin.stop)
         urls: dict[str, str] = {}
@@ -298,6 +322,7 @@ def main() -> int:
     parser.add_argument("--faults", type=Path)
     parser.add_argument("--die-with-parent", action="store_true")
     parser.add_argument("--bare", action="store_true")
+    parser.add_argument("--factory", action="store_true")
     given = parser.parse_args()
     options = LiveOptions(
         seed=given.seed,
@@ -307,6 +332,7 @@ def main() -> int:
         faults=given.faults,
         die_with_parent=given.die_with_parent,
         bare=given.bare,
+        factory=given.factory,
     )
     try:
         run_live(options)

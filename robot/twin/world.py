@@ -19,9 +19,11 @@ from robot.config import config_root
 from robot.errors import TwinError
 from robot.joints import GRIPPER, JOINTS, N_JOINTS
 from robot.kinematics import GRIPPER_CLOSED_RAD, rad_to_user, user_to_rad
-from robot.registers import encode_signed
+from robot.registers import TICKS_PER_TURN, encode_signed
 from robot.seams import FloatArray
+from robot.twin.hand import Hand
 from robot.twin.motor import TICKS_PER_RAD, ServoParameters
+from robot.twin.register_files import FACTORY
 from robot.twin.scene import dof_addresses, joint_addresses, load_scene
 from robot.twin.servo import Drive, ServoBank
 
@@ -49,6 +51,9 @@ class WorldConfig:
     """Joint angles at reset: folded, just above the table."""
     bare: bool = False
     """Nothing can be touched: for replays of arms whose table stands elsewhere than the twin's."""
+    factory: bool = False
+    """All servos are as they left the factory (id 1, nothing set, horns at any angle), and only the grippers'
+    are connected."""
 
 
 def twin_calibration() -> dict[str, dict[str, int]]:
@@ -87,7 +92,8 @@ class World:
         self.leader = self._bank(self.config.leader)
         self._leader_rad = np.zeros(N_JOINTS)
         self._leader_velocity = np.zeros(N_JOINTS)
-        self._leader_hand: FloatArray | None = None
+        self._leader_pose: FloatArray | None = None
+        self.hands = {"follower": Hand(), "leader": Hand()}
         self.model.dof_armature[self._qvel] = self.config.follower.armature_kg_m2
         self._solimp = self.model.dof_solimp[self._qvel, :2].copy()
         if self.config.bare:
@@ -95,8 +101,7 @@ class World:
             self.model.geom_conaffinity[:] = 0
         self.reset(seed)
 
-    @staticmethod
-    def _bank(parameters: ServoParameters) -> ServoBank:
+    def _bank(self, parameters: ServoParameters) -> ServoBank:
         eeprom, zero = [], np.zeros(N_JOINTS)
         for i, name in enumerate(JOINTS):
             entry = twin_calibration()[name]
@@ -109,6 +114,11 @@ class World:
             eeprom.append(values | (GRIPPER_EEPROM if i == GRIPPER else {}))
             middle = (entry["range_min"] + entry["range_max"]) / 2.0
             zero[i] = middle if i != GRIPPER else entry["range_min"] - GRIPPER_CLOSED_RAD * TICKS_PER_RAD
+        if self.config.factory:
+            offsets = [twin_calibration()[name]["homing_offset"] for name in JOINTS]
+            bank = ServoBank([FACTORY] * N_JOINTS, (zero + offsets) % TICKS_PER_TURN, parameters)
+            bank.plug({GRIPPER})
+            return bank
         return ServoBank(eeprom, zero, parameters)
 
     # -- time ----------------------------------------------------------------------------------------
@@ -130,7 +140,9 @@ class World:
             bank.reset_pose(park)
         self._leader_rad = park.copy()
         self._leader_velocity[:] = 0.0
-        self._leader_hand = None
+        self._leader_pose = None
+        for hand in self.hands.values():
+            hand.let_go()
         self.place_cube(0.24, 0.0)
         self.remove_confuser()
 
@@ -142,11 +154,20 @@ class World:
             self._apply_gains(drive)
         self._last_drive = drive
         self.data.ctrl[:] = drive.setpoint_rad
+        if self.hands["follower"].holds:
+            self._push(drive)
         mujoco.mj_step(self.model, self.data)
         self.follower.after_step(
             self.data.qpos[self._qpos], self.data.qvel[self._qvel], self.data.actuator_force, dt
         )
         self._step_leader(dt)
+
+    def _push(self, drive: Drive) -> None:
+        """The hand on the follower does its part of the coming step."""
+        position, velocity = self.data.qpos[self._qpos], self.data.qvel[self._qvel]
+        weight, limp = self.data.qfrc_bias[self._qvel], drive.stiffness == 0.0
+        force = self.hands["follower"].force_nm(position, velocity, weight, limp, self.timestep_s)
+        self.data.qfrc_applied[self._qvel] = force
 
     def _apply_gains(self, drive: Drive) -> None:
         self.model.actuator_gainprm[:, 0] = drive.stiffness
@@ -161,31 +182,22 @@ class World:
 
     def _step_leader(self, dt_s: float) -> None:
         """The leader is six free joints without gravity: a hand holds it, or its servos drive it."""
-        if self._leader_hand is None and self.leader.idle:
+        hand = self.hands["leader"]
+        if self._leader_pose is None and not hand.holds and self.leader.idle:
             return
         drive, before = self.leader.before_step(dt_s), self._leader_rad
-        if self._leader_hand is not None:
-            self._leader_velocity = (self._leader_hand - self._leader_rad) / dt_s
-            self._leader_rad = self._leader_hand.copy()
-            self._leader_hand = None
-            force = np.zeros(N_JOINTS)
-        elif not drive.stiffness.any():
-            self._leader_velocity[:] = 0.0
-            force = np.zeros(N_JOINTS)
-        else:
-            force = np.clip(
-                drive.stiffness * (drive.setpoint_rad - self._leader_rad),
-                -drive.force_limit,
-                drive.force_limit,
-            )
-            inertia = self.config.leader.armature_kg_m2
-            self._leader_velocity = (self._leader_velocity + force / inertia * dt_s) / (
-                1 + drive.damping / inertia * dt_s
-            )
-            self._leader_rad = self._leader_rad + self._leader_velocity * dt_s
-        blocked = self.leader.stuck
-        self._leader_velocity = np.where(blocked, 0.0, self._leader_velocity)
-        self._leader_rad = np.where(blocked, before, self._leader_rad)
+        limp = drive.stiffness == 0.0
+        force = np.clip(
+            drive.stiffness * (drive.setpoint_rad - before), -drive.force_limit, drive.force_limit
+        )
+        inertia = self.config.leader.armature_kg_m2
+        velocity = (self._leader_velocity + force / inertia * dt_s) / (1 + drive.damping / inertia * dt_s)
+        self._leader_rad = np.where(limp, hand.step(before, limp, dt_s), before + velocity * dt_s)
+        if self._leader_pose is not None:
+            self._leader_rad, force = self._leader_pose.copy(), np.zeros(N_JOINTS)
+            self._leader_pose = None
+        self._leader_rad = np.where(self.leader.stuck, before, self._leader_rad)
+        self._leader_velocity = (self._leader_rad - before) / dt_s
         self.leader.after_step(self._leader_rad, self._leader_velocity, force, dt_s)
 
     # -- things --------------------------------------------------------------------------------------
@@ -219,11 +231,23 @@ class World:
         mujoco.mj_kinematics(self.model, self.data)
 
     def set_leader(self, user: FloatArray) -> None:
-        """A person's hand puts the leader into this pose, user units, shape (6,)."""
-        values = np.asarray(user, dtype=np.float64)
-        if values.shape != (N_JOINTS,) or not np.isfinite(values).all():
-            raise TwinError("the leader's pose needs six finite numbers: degrees, gripper percent")
-        self._leader_hand = user_to_rad(values)
+        """A person's hand puts the leader into this pose at once, user units, shape (6,)."""
+        self._leader_pose = _pose_rad(user)
+
+    def hold(self, arm: str, user: FloatArray | None) -> None:
+        """A person's hand leads an arm's limp joints to a pose and keeps them there, until ``None`` lets go.
+
+        Args:
+            arm: ``follower`` or ``leader``.
+            user: user units (degrees and percent of the model), shape (6,).
+        """
+        if user is None:
+            self.hands[arm].let_go()
+            if arm == "follower":
+                self.data.qfrc_applied[self._qvel] = 0.0
+            return
+        present = self.data.qpos[self._qpos] if arm == "follower" else self._leader_rad
+        self.hands[arm].take(_pose_rad(user), present)
 
     # -- what is true --------------------------------------------------------------------------------
 
@@ -284,6 +308,13 @@ class World:
     def render_state(self) -> FloatArray:
         """All positions, for the renderer, shape (render_size,)."""
         return np.array(self.data.qpos)
+
+
+def _pose_rad(user: FloatArray) -> FloatArray:
+    values = np.asarray(user, dtype=np.float64)
+    if values.shape != (N_JOINTS,) or not np.isfinite(values).all():
+        raise TwinError("a pose needs six finite numbers: degrees, gripper percent")
+    return user_to_rad(values)
 
 
 def write_twin_calibration(path: Path) -> None:

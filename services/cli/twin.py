@@ -20,12 +20,20 @@ def twin(
         int, typer.Option(min=0, max=65535, help="TCP port of the cameras on 127.0.0.1; 0 takes a free one.")
     ] = 0,
     faults: Annotated[
-        Path | None, typer.Option(help="YAML script of things that go wrong, see robot/twin/faults.py.")
+        Path | None, typer.Option(help="YAML script of things that go wrong, see docs/twin.md.")
     ] = None,
+    factory: Annotated[
+        bool,
+        typer.Option(
+            "--factory",
+            help="Servos fresh from the factory, all with id 1, only the grippers' connected.",
+        ),
+    ] = False,
 ) -> None:
     """Run the digital twin until it is interrupted.
 
-    The first line on stdout is JSON: serial ports of follower and leader, camera URLs, control socket, pid.
+    The first line on stdout is JSON: serial ports of follower and leader and stable links to them (by_id),
+    camera URLs, control socket, pid.
     """
     from robot.twin.live import LiveOptions, run_live
 
@@ -35,5 +43,6 @@ def twin(
         cameras=not no_cameras,
         camera_port=camera_port,
         faults=faults,
+        factory=factory,
     )
     run_live(options)

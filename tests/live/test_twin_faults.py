@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from robot.bus import FeetechBus
-from robot.errors import PortError, TwinError
+from robot.errors import PortError, So101Error, TwinError
 from robot.twin.client import TwinProcess
+from robot.twin.world import twin_calibration
 
 pytestmark = pytest.mark.live
 
@@ -82,3 +84,32 @@ def test_a_fault_that_cannot_be_is_refused(twin: TwinProcess) -> None:
         twin.fault("register", servo_id=1, name="lok", value=0)
     with pytest.raises(TwinError, match="no servo 9"):
         twin.fault("stuck", servo_id=9)
+
+
+def test_a_factory_twin_is_set_up_one_cable_at_a_time() -> None:
+    with TwinProcess(cameras=False, factory=True) as twin:
+        link = twin.by_id["follower"]
+        with FeetechBus(link, margin_s=PATIENT_S) as bus:
+            assert bus.read(1, "id") == 1
+        twin.plug("follower", None)
+        with FeetechBus(link, margin_s=0.02) as bus, pytest.raises(So101Error):
+            bus.read(1, "id")  # six answer at once
+        with pytest.raises(TwinError, match="elbow_flexx"):
+            twin.plug("follower", ["elbow_flexx"])
+
+
+def test_a_hand_moves_the_follower_in_real_time(twin: TwinProcess) -> None:
+    pose = np.array([30.0, -60.0, 60.0, 30.0, 45.0, 50.0])
+    twin.hand("follower", pose)
+    entry = twin_calibration()["wrist_roll"]
+    goal = (entry["range_min"] + entry["range_max"]) / 2 + 45.0 * 4095 / 360
+    with FeetechBus(twin.by_id["follower"], margin_s=PATIENT_S) as bus:
+        end_s = time.monotonic() + 20.0
+        while abs(bus.read(5, "present_position") - goal) > 10 and time.monotonic() < end_s:
+            time.sleep(0.05)
+        assert bus.read(5, "present_position") == pytest.approx(goal, abs=10)
+    twin.hand("follower", None)
+    with pytest.raises(TwinError, match="six finite numbers"):
+        twin.hand("follower", np.zeros(5))
+    with pytest.raises(TwinError, match="no arm 'third'"):
+        twin.hand("third", None)
