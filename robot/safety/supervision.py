@@ -3,6 +3,9 @@
 A reading counts only if it lasts: real buses show single temperatures of 72 to 92 C between others of 34 to
 38 C, and voltages that dip while a motor starts. Strain (overload, over-current) counts if it comes twice
 within a few seconds, as a servo may report it for moments only; error bytes come in packets with a checksum.
+
+What the gripper does to hold something strains it by design. So its strain is a warning where it began while
+the gripper was closing, and a fault like any other joint's where it began otherwise.
 """
 
 from __future__ import annotations
@@ -10,47 +13,21 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from robot.joints import GRIPPER, JOINTS, N_JOINTS
+from robot.joints import GRIPPER, JOINTS
 from robot.registers import StatusBit
 from robot.safety.faults import Finding, Severity
+from robot.safety.lasting import Flags, Lasting
+from robot.safety.limits import SupervisionLimits, supply
 from robot.seams import ArmState, FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class SupervisionLimits:
-    """When a reading is a fault. Times are how long it must last without a break."""
-
-    max_temperature_c: float = 65.0
-    """Park above this; the servo itself lets go at 70."""
-    warm_margin_c: float = 5.0
-    """Go slow from this far below the maximum."""
-    supply_v: float = 7.4
-    low_share: float = 0.75
-    """Hold below this share of the supply: the servos lose a quarter of their torque."""
-    sag_share: float = 0.85
-    """Warn below this share."""
-    high_share: float = 1.15
-    """Hold above this share: 8.5 V on a 7.4 V arm, whose servos raise their own alarm at 8.0 V."""
-    following_deg: float = 11.5
-    """0.2 rad: four times the sag of a loaded joint."""
-    following_lag_s: float = 0.13
-    """How long servos need to get where they are sent: a joint is compared with its goals of this time."""
-    temperature_s: float = 0.5
-    voltage_s: float = 0.25
-    status_s: float = 0.05
-    following_s: float = 0.5
-    strain_s: float = 5.0
-    """Two readings of a strain within this time count: a servo may drop its alarm with each new goal."""
-
 
 _COOL = "let it cool down, and find out what it strains against"
 _SUPPLY = "check the power supply and its cable"
 _JAM = "look for an obstacle or a loose horn, then clear the fault"
+_CLOSING = 1.0
+"""Percent by which a gripper's goal is further closed than the gripper is, where it is closing."""
 
 
 class Supervisor:
@@ -59,34 +36,23 @@ class Supervisor:
     CODES = frozenset(
         {
             "warm", "overheated", "voltage_sag", "voltage_low", "voltage_high", "voltage_alarm",
-            "encoder_error", "over_current", "overload", "gripper_strained", "following_error",
+            "encoder_error", "current_high", "over_current", "overload", "gripper_strained",
+            "following_error", "stalled",
         }
     )  # fmt: skip
     """Every code that :meth:`look` can give."""
 
     def __init__(self, limits: SupervisionLimits, dt_s: float) -> None:
         self._limits = limits
-        self._dt_s = dt_s
-        self._ticks: dict[str, NDArray[np.int64]] = {}
-        self._strains: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-        """Code -> look of the last and of the last but one reading of each joint."""
-        self._looks = 0
-        self._present = np.ones(N_JOINTS, dtype=bool)
-        self._strain_looks = max(2, round(limits.strain_s / dt_s))
+        self._supply = supply(limits.supply_v)
+        self._since = Lasting(dt_s, limits.strain_s)
         self._goals: deque[FloatArray] = deque(maxlen=1 + max(0, math.ceil(limits.following_lag_s / dt_s)))
-        times = {
-            "temperature": limits.temperature_s,
-            "voltage": limits.voltage_s,
-            "status": limits.status_s,
-            "following": limits.following_s,
-        }
-        self._needed = {kind: max(2, round(time_s / dt_s)) for kind, time_s in times.items()}
+        self._gripper_reports = False
+        self._grasps = False
 
-    def reset(self) -> None:
-        """Forget how long anything has lasted (after torque was switched)."""
-        self._ticks.clear()
-        self._strains.clear()
-        self._goals.clear()
+    def forget_strain(self, joint: str) -> None:
+        """A person has had this joint's overload released: what it reported before counts no longer."""
+        self._since.forget("overload", "over_current", "stalled", joint=JOINTS.index(joint))
 
     def look(self, state: ArmState, goal: FloatArray | None, missing: Collection[str] = ()) -> list[Finding]:
         """All that is wrong now.
@@ -96,55 +62,63 @@ class Supervisor:
             goal: what the servos were told to hold before this reading; ``None`` while torque is off.
             missing: joints that did not answer: what was known of them stays, and nothing new counts.
         """
-        limits = self._limits
-        self._looks += 1
-        self._present = np.array([joint not in missing for joint in JOINTS])
-        found = self._heat(state, limits) + self._voltage(state, limits) + self._status(state)
-        if goal is not None:
-            self._goals.append(goal)
-            goals = np.array(self._goals)
-            lowest, highest = goals.min(axis=0), goals.max(axis=0)
-            error = np.maximum(np.maximum(lowest - state.position, state.position - highest), 0.0)
-            error[GRIPPER] = 0.0  # whatever it holds keeps it from closing
-            for i in self._lasting("following_error", error > limits.following_deg, "following"):
-                message = f"{JOINTS[i]} is {error[i]:.0f} deg away from where its goals were"
-                found.append(Finding("following_error", Severity.HOLD, JOINTS[i], message, _JAM))
-        else:
-            self._ticks.pop("following_error", None)
+        self._since.begin(missing)
+        if goal is None:
             self._goals.clear()
-        return found
+        else:
+            self._goals.append(goal)
+        self._look_at_gripper(state)
+        return [
+            *self._heat(state),
+            *self._voltage(state),
+            *self._status(state),
+            *self._current(state),
+            *self._motion(state),
+        ]
 
-    def _heat(self, state: ArmState, limits: SupervisionLimits) -> list[Finding]:
-        temperature_c = state.temperature_c
+    def _look_at_gripper(self, state: ArmState) -> None:
+        """Whether what strains the gripper is what it holds: it was closing when it began to report that."""
+        if not self._since.present[GRIPPER]:
+            return
+        position, goals = float(state.position[GRIPPER]), [float(goal[GRIPPER]) for goal in self._goals]
+        closing = not goals or min(goals) < position - _CLOSING
+        reports = bool(state.status[GRIPPER] & (StatusBit.CURRENT | StatusBit.OVERLOAD)) or bool(
+            state.current_ma[GRIPPER] > self._limits.current_high_ma[GRIPPER]
+        )
+        if reports and not self._gripper_reports:
+            self._grasps = closing
+        self._gripper_reports = reports
+
+    def _heat(self, state: ArmState) -> list[Finding]:
+        limits, temperature_c = self._limits, state.temperature_c
         found = []
         alarm = (state.status & StatusBit.HEAT) != 0
         hot = (temperature_c >= limits.max_temperature_c) | alarm
         warm = temperature_c >= limits.max_temperature_c - limits.warm_margin_c
-        overheated = self._lasting("overheated", hot, "temperature")
-        for i in overheated:
+        for i in self._since.lasting("overheated", hot, limits.temperature_s):
             message = (
                 f"{JOINTS[i]} is at {temperature_c[i]:.0f} C, the limit is {limits.max_temperature_c:.0f}"
             )
             found.append(Finding("overheated", Severity.PARK, JOINTS[i], message, _COOL))
-        for i in self._lasting("warm", warm, "temperature"):
+        for i in self._since.lasting("warm", warm, limits.temperature_s):
             message = f"{JOINTS[i]} is warm: {temperature_c[i]:.0f} C"
             found.append(Finding("warm", Severity.SLOW, JOINTS[i], message, _COOL))
         return found
 
-    def _voltage(self, state: ArmState, limits: SupervisionLimits) -> list[Finding]:
+    def _voltage(self, state: ArmState) -> list[Finding]:
         """One finding for the whole arm, which has one supply; it names the joint that is worst off."""
-        supply_v, volts = limits.supply_v, state.voltage_v
+        supplied, volts, time_s = self._supply, state.voltage_v, self._limits.voltage_s
         lowest, highest = int(volts.argmin()), int(volts.argmax())
-        low = self._lasting("voltage_low", volts < limits.low_share * supply_v, "voltage")
-        sag = self._lasting("voltage_sag", volts < limits.sag_share * supply_v, "voltage")
-        high = self._lasting("voltage_high", volts > limits.high_share * supply_v, "voltage")
+        low = self._since.lasting("voltage_low", volts < supplied.low_v, time_s)
+        sag = self._since.lasting("voltage_sag", volts < supplied.sag_v, time_s)
+        high = self._since.lasting("voltage_high", volts > supplied.high_v, time_s)
         found = []
         if low or sag:
             code, severity = ("voltage_low", Severity.HOLD) if low else ("voltage_sag", Severity.WARN)
-            message = f"{JOINTS[lowest]} has only {volts[lowest]:.1f} V of {supply_v:.1f} V"
+            message = f"{JOINTS[lowest]} has only {volts[lowest]:.1f} V of {supplied.nominal_v:.1f} V"
             found.append(Finding(code, severity, None, message, _SUPPLY))
         if high:
-            message = f"{JOINTS[highest]} has {volts[highest]:.1f} V instead of {supply_v:.1f} V"
+            message = f"{JOINTS[highest]} has {volts[highest]:.1f} V instead of {supplied.nominal_v:.1f} V"
             found.append(Finding("voltage_high", Severity.HOLD, None, message, _SUPPLY))
         return found
 
@@ -158,39 +132,60 @@ class Supervisor:
         found = []
         for bit, code, message, remedy in rules:
             reported = (state.status & bit) != 0
-            strain = bit in (StatusBit.CURRENT, StatusBit.OVERLOAD)
-            for i in self._repeated(code, reported) if strain else self._lasting(code, reported, "status"):
-                if i == GRIPPER and strain:
-                    # A gripper that closes on something is overloaded by design: it holds what it holds.
-                    strained = "the gripper strains and holds with reduced force"
-                    found.append(
-                        Finding("gripper_strained", Severity.WARN, JOINTS[i], strained, "none needed")
-                    )
-                    continue
-                said = f"{JOINTS[i]} says that {message}"
-                found.append(Finding(code, Severity.HOLD, JOINTS[i], said, remedy))
+            if bit in (StatusBit.CURRENT, StatusBit.OVERLOAD):
+                joints = self._since.repeated(code, reported)
+            else:
+                joints = self._since.lasting(code, reported, self._limits.status_s)
+            for i in joints:
+                finding = Finding(code, Severity.HOLD, JOINTS[i], f"{JOINTS[i]} says that {message}", remedy)
+                strain = code in ("over_current", "overload")
+                found.append(self._unless_grasp(finding) if strain else finding)
         return found
 
-    def _lasting(self, code: str, condition: NDArray[np.bool_], kind: str) -> list[int]:
-        """Joints for which a condition has held long enough, this tick included."""
-        before = self._ticks.get(code)
-        if before is None:
-            before = np.zeros(N_JOINTS, dtype=np.int64)
-        count = np.where(self._present, np.where(condition, before + 1, 0), before)
-        self._ticks[code] = count
-        if not count.any():
-            return []
-        return [int(i) for i in np.flatnonzero(count >= self._needed[kind])]
+    def _current(self, state: ArmState) -> list[Finding]:
+        limits, current_ma = self._limits, state.current_ma
+        found = []
+        over = self._since.lasting("measured", current_ma > limits.over_current_ma, limits.over_current_s)
+        high = self._since.lasting("current_high", current_ma > limits.current_high_ma, limits.current_high_s)
+        for i in {*over, *high}:
+            code, severity = ("over_current", Severity.HOLD) if i in over else ("current_high", Severity.WARN)
+            message = f"{JOINTS[i]} draws {current_ma[i] / 1000:.1f} A"
+            found.append(self._unless_grasp(Finding(code, severity, JOINTS[i], message, _JAM)))
+        return found
 
-    def _repeated(self, code: str, condition: NDArray[np.bool_]) -> list[int]:
-        """Joints for which a condition was read at least twice within ``strain_s``."""
-        condition = condition & self._present
-        if code not in self._strains and not condition.any():
+    def _unless_grasp(self, finding: Finding) -> Finding:
+        """A gripper that closes on something is strained by design: it holds what it holds."""
+        if finding.joint != JOINTS[GRIPPER] or not self._grasps:
+            return finding
+        strained = "the gripper strains and holds with reduced force"
+        return Finding("gripper_strained", Severity.WARN, finding.joint, strained, "none needed")
+
+    def _motion(self, state: ArmState) -> list[Finding]:
+        """Joints that do not go where they are sent."""
+        limits = self._limits
+        if not self._goals:
+            self._since.forget("following_error", "stalled")
             return []
-        long_ago = np.full(N_JOINTS, -self._strain_looks, dtype=np.int64)
-        last, before = self._strains.get(code, (long_ago, long_ago))
-        last, before = last.copy(), before.copy()
-        before[condition] = last[condition]
-        last[condition] = self._looks
-        self._strains[code] = (last, before)
-        return [int(i) for i in np.flatnonzero(self._looks - before < self._strain_looks)]
+        goals = np.array(self._goals)
+        lowest, highest = goals.min(axis=0), goals.max(axis=0)
+        error = np.maximum(np.maximum(lowest - state.position, state.position - highest), 0.0)
+        error[GRIPPER] = 0.0  # whatever it holds keeps it from closing
+        found = []
+        for i in self._since.lasting("following_error", error > limits.following_deg, limits.following_s):
+            message = f"{JOINTS[i]} is {error[i]:.0f} deg away from where its goals were"
+            found.append(Finding("following_error", Severity.HOLD, JOINTS[i], message, _JAM))
+        for i in self._since.lasting("stalled", self._pushes(state), limits.stall_s):
+            message = f"{JOINTS[i]} pushes with {abs(state.load_pct[i]):.0f} % of its drive and does not move"
+            found.append(Finding("stalled", Severity.HOLD, JOINTS[i], message, _JAM))
+        return found
+
+    def _pushes(self, state: ArmState) -> Flags:
+        """Joints that stand although they push towards a goal that is away."""
+        limits, away = self._limits, self._goals[-1] - state.position
+        pushes: Flags = (
+            (np.abs(state.load_pct) > limits.stall_load_pct)
+            & (np.abs(away) > limits.stall_away)
+            & (np.abs(state.velocity) < limits.stall_speed)
+        )
+        pushes[GRIPPER] &= away[GRIPPER] > 0.0  # closing, it holds something
+        return pushes

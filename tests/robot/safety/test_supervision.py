@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robot.joints import JOINTS
+from robot.joints import GRIPPER, JOINTS
 from robot.safety.faults import Finding
-from robot.safety.supervision import SupervisionLimits, Supervisor
+from robot.safety.limits import SUPPLIES, SupervisionLimits, supply
+from robot.safety.supervision import Supervisor
 from robot.seams import ArmState
 
 DT_S = 1 / 60
@@ -126,7 +127,9 @@ def test_every_code_is_announced() -> None:
     worst.temperature_c[:] = 90.0
     worst.voltage_v[:3] = 1.0
     worst.voltage_v[3:] = 12.0
-    found = looks([worst] * 60, np.full(6, 90.0))[-1]
+    worst.load_pct[:] = 100.0
+    worst.current_ma[:] = [2000.0, 3000.0, 0, 0, 0, 0]
+    found = looks([worst] * 70, np.array([90.0, 90, 90, 90, 90, -90]))[-1]
     assert {f.code for f in found} <= Supervisor.CODES
     assert {f.code for f in found} >= Supervisor.CODES - {"voltage_sag"}
 
@@ -185,3 +188,128 @@ def test_others_are_watched_while_a_joint_is_missing() -> None:
     for _ in range(40):
         found = supervisor.look(state(temperature_c=(1, 90.0)), None, (JOINTS[2],))
     assert ("overheated", JOINTS[1]) in codes(found)
+
+
+# -- supplies ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("nominal_v", "healthy", "sags", "low", "high"),
+    [
+        (5.0, (4.9, 4.7, 5.2), (4.4,), (4.1, 3.9), (7.4,)),
+        (7.4, (7.4, 6.6, 8.4), (6.0,), (5.4, 4.9), (8.6, 12.0)),
+        (12.0, (12.0, 11.1, 12.6), (10.0,), (8.9, 7.4), (14.0,)),
+        (6.0, (6.0, 5.5), (5.2,), (4.9,), (7.4,)),
+    ],
+)
+def test_each_supply_has_its_own_thresholds(
+    nominal_v: float, healthy: tuple[float, ...], sags: tuple[float, ...], low: tuple[float, ...],
+    high: tuple[float, ...],
+) -> None:  # fmt: skip
+    def said(volts: float) -> list[str]:
+        supervisor = Supervisor(SupervisionLimits(supply_v=nominal_v), DT_S)
+        reading = state()
+        reading.voltage_v[:] = volts
+        return [f.code for f in [supervisor.look(reading, None) for _ in range(30)][-1]]
+
+    assert [said(volts) for volts in healthy] == [[]] * len(healthy)
+    assert [said(volts) for volts in sags] == [["voltage_sag"]] * len(sags)
+    assert [said(volts) for volts in low] == [["voltage_low"]] * len(low)
+    assert [said(volts) for volts in high] == [["voltage_high"]] * len(high)
+
+
+@pytest.mark.parametrize("nominal_v", [4.0, 5.0, 6.0, 7.4, 8.4, 11.1, 12.0])
+def test_thresholds_are_in_order_and_never_below_what_the_servos_need(nominal_v: float) -> None:
+    row = supply(nominal_v)
+    assert 4.0 < row.low_v < row.sag_v
+    assert row.high_v > row.nominal_v
+    assert row in SUPPLIES or nominal_v not in {known.nominal_v for known in SUPPLIES}
+
+
+# -- current and stall -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("joint", "current_ma", "code", "severity"),
+    [(1, 1700.0, "current_high", "warn"), (1, 2700.0, "over_current", "hold"),
+     (5, 900.0, "current_high", "warn"), (5, 1400.0, "over_current", "hold")],
+)  # fmt: skip
+def test_current_that_lasts(joint: int, current_ma: float, code: str, severity: str) -> None:
+    opening = np.array([0.0, 0, 0, 0, 0, 50.0])  # a gripper that opens holds nothing
+    surge = state(current_ma=(joint, current_ma))
+    assert not any(looks(([surge] * 20 + [state()] * 3) * 5, opening))
+    found = looks([surge] * 70, opening)[-1]
+    assert [(f.code, f.severity.label, f.joint) for f in found] == [(code, severity, JOINTS[joint])]
+
+
+def pushing(joint: int, load_pct: float, away: float, speed: float = 0.0) -> tuple[ArmState, Any]:
+    goal = np.zeros(6)
+    goal[joint] = away
+    return state(load_pct=(joint, load_pct), velocity=(joint, speed)), goal
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_joint_that_pushes_and_does_not_move_has_stalled(sign: float) -> None:
+    reading, goal = pushing(2, -60.0 * sign, 8.0 * sign)
+    found = looks([reading] * 120, goal)
+    at = first(found, "stalled")
+    assert at is not None
+    assert 55 <= at <= 65
+    assert [(f.severity.label, f.joint) for f in found[at]] == [("hold", JOINTS[2])]
+
+
+@pytest.mark.parametrize(
+    ("load_pct", "away", "speed"),
+    [(39.0, 8.5, 0.0), (100.0, 10.0, 60.0), (90.0, 2.0, 0.0), (45.0, 11.0, 0.0)],
+    ids=["stretched out on 5 V", "moving", "at its goal", "stretched out with a load"],
+)
+def test_work_is_no_stall(load_pct: float, away: float, speed: float) -> None:
+    reading, goal = pushing(1, load_pct, away, speed)
+    assert not any(looks([reading] * 300, goal))
+
+
+def test_squeezing_gripper_has_not_stalled_and_one_that_cannot_open_has() -> None:
+    squeezes, goal = pushing(GRIPPER, 50.0, -30.0)
+    assert not any(looks([squeezes] * 300, goal))
+    sticks, goal = pushing(GRIPPER, 40.0, 30.0)
+    assert codes(looks([sticks] * 120, goal)[-1]) == {("stalled", JOINTS[GRIPPER])}
+
+
+# -- the gripper's strain ----------------------------------------------------------------------------------
+
+
+def strain(supervisor: Supervisor, goal_pct: float, ticks: int = 10, bit: int = 32) -> set[Any]:
+    goal = np.array([0.0, 0, 0, 0, 0, goal_pct])
+    reading = state(status=(GRIPPER, bit), position=(GRIPPER, 40.0))
+    return {(f.code, f.severity.label) for _ in range(ticks) for f in supervisor.look(reading, goal)}
+
+
+@pytest.mark.parametrize("bit", [8, 32])
+def test_strain_while_closing_is_a_grasp_and_elsewhere_a_fault(bit: int) -> None:
+    code = {8: "over_current", 32: "overload"}[bit]
+    for goal_pct, expected in (
+        (0.0, ("gripper_strained", "warn")),
+        (40.0, (code, "hold")),
+        (80.0, (code, "hold")),
+    ):
+        assert strain(Supervisor(SupervisionLimits(), DT_S), goal_pct, bit=bit) == {expected}
+
+
+def test_grasp_stays_one_while_it_is_opened_again() -> None:
+    supervisor = Supervisor(SupervisionLimits(), DT_S)
+    assert strain(supervisor, 0.0) == {("gripper_strained", "warn")}
+    assert strain(supervisor, 80.0) == {("gripper_strained", "warn")}  # the bit stays until torque is cycled
+    for _ in range(400):
+        supervisor.look(state(position=(GRIPPER, 40.0)), np.array([0.0, 0, 0, 0, 0, 80.0]))
+    assert strain(supervisor, 80.0) == {("overload", "hold")}
+
+
+def test_overload_that_was_released_is_forgotten_and_a_new_one_is_not() -> None:
+    supervisor = Supervisor(SupervisionLimits(), DT_S)
+    for _ in range(5):
+        found = supervisor.look(state(status=(1, 32)), np.zeros(6))
+    assert codes(found) == {("overload", JOINTS[1])}
+    supervisor.forget_strain(JOINTS[1])
+    assert not supervisor.look(state(), np.zeros(6))
+    supervisor.look(state(status=(1, 32)), np.zeros(6))
+    assert codes(supervisor.look(state(status=(1, 32)), np.zeros(6))) == {("overload", JOINTS[1])}
