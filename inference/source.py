@@ -1,7 +1,8 @@
 """The controller's side of a policy: chunks come as datagrams, targets go to the gate.
 
 A datagram is a header (``HEADER``: magic, version, run, tick of the observation, steps, joints, steps per
-second) and steps x joints float32, little endian, user units.
+second) and steps x joints float32, little endian, user units. No steps mean: forget what came before, the arm
+is to hold until the next chunk.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ def pack_chunk(message: ChunkMessage) -> bytes:
     return header + np.ascontiguousarray(message.actions, dtype="<f4").tobytes()
 
 
+def pack_pause(run_id: int, tick: int) -> bytes:
+    """The datagram that makes the arm hold until the next chunk."""
+    return pack_chunk(ChunkMessage(run_id, tick, 1.0, np.zeros((0, N_JOINTS), np.float32)))
+
+
 def unpack_chunk(payload: bytes) -> ChunkMessage:
     """Inverse of ``pack_chunk``.
 
@@ -63,7 +69,7 @@ def unpack_chunk(payload: bytes) -> ChunkMessage:
     magic, version, run_id, tick, steps, joints, fps = HEADER.unpack_from(payload)
     if magic != MAGIC or version != VERSION:
         raise malformed(f"magic {magic!r} version {version}, expected {MAGIC!r} version {VERSION}")
-    if joints != N_JOINTS or not 0 < steps <= MAX_STEPS:
+    if joints != N_JOINTS or not 0 <= steps <= MAX_STEPS:
         raise malformed(f"{steps} steps of {joints} joints")
     if not (np.isfinite(fps) and 0.1 <= fps <= 1000.0):
         raise malformed(f"{fps} steps per second")
@@ -145,6 +151,9 @@ class PolicySource:
             return
         if message.run_id != self._run_id or (self._executor is not None and message.fps != self._fps):
             self.counters.foreign += 1
+            return
+        if not len(message.actions):
+            self._executor = None
             return
         if self._executor is None:
             self._fps = message.fps

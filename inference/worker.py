@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from inference.manifest import Manifest
 from inference.runtime import Latency
-from inference.source import ChunkMessage, pack_chunk
+from inference.source import ChunkMessage, pack_chunk, pack_pause
 from robot.errors import CommandError, So101Error
 from robot.mailbox import Mailbox, from_json, to_json
 from robot.seams import Clock, Float32Array, Frame, Observation
 from robot.telemetry import MODES, Record
 
 FRAME_LIMIT_S = 0.2
-"""A picture older than this is not what the arm is in front of: six frames at 30 per second."""
+"""A picture older than this is not what the arm is in front of: six frames at 30 per second. The arm waits
+where it is until a newer one comes.
+"""
+LOST_S = 0.5
+"""A picture older than this means that the camera is gone, and the run is over. Between the two lies what a
+busy machine does to pictures now and then.
+"""
 STATE_LIMIT_S = 0.1
 """Age of the newest telemetry beyond which the controller is taken for gone."""
 ORPHAN_S = 2.0
@@ -37,16 +45,26 @@ class TimedPolicy(Protocol):
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """Why a camera's pictures must not be acted on."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Eyes:
     """Where the worker looks.
 
     Attributes:
         record: newest telemetry record, ``None`` without controller.
         frame: newest picture of a camera, ``None`` without one.
+        trouble: what the camera process knows against a camera's pictures.
     """
 
     record: Callable[[], Record | None]
     frame: Callable[[str], Frame | None]
+    trouble: Callable[[str], Trouble | None] = lambda camera: None
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,7 @@ class Worker:
         eyes: telemetry and pictures.
         send: takes each chunk's datagram; raises CommandError where nobody takes it.
         clock: monotonic time, the one in which frames and telemetry are stamped.
+        hold: tells the controller to hold; raises CommandError where it does not listen.
         about: more keys of the status, for instance the bundle's name and provider.
     """
 
@@ -75,6 +94,7 @@ class Worker:
         send: Callable[[bytes], None],
         clock: Clock,
         about: Mapping[str, Any] | None = None,
+        hold: Callable[[], None] = lambda: None,
     ) -> None:
         self._policy = policy
         self._manifest = manifest
@@ -82,12 +102,15 @@ class Worker:
         self._send = send
         self._clock = clock
         self._about = dict(about or {})
+        self._hold = hold
         self._run: _Run | None = None
         self._tick = -1
         self._next_s = 0.0
         self._executed_s = 0.0
         self._waiting: str | None = None
         self._error: str | None = None
+        self._blind: Trouble | None = None
+        self._blind_told = self._paused = False
         self.chunks = 0
         """Chunks sent since start."""
         self.undelivered = 0
@@ -126,24 +149,38 @@ class Worker:
             raise CommandError(
                 f"begin needs pickup_xy_m, [x, y] in metres, got {pickup!r}", code="bad_argument"
             )
+        trouble = self._trouble()
+        if trouble is not None:
+            raise CommandError(trouble.message, code=trouble.code)
         self._run = _Run(run_id, np.array(pickup, np.float32))
         self._tick, self._next_s, self._executed_s = -1, 0.0, self._clock.now_s()
-        self._waiting = self._error = None
+        self._waiting = self._error = self._blind = None
+        self._blind_told = self._paused = False
 
     # -- work ----------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
         """Infer once if there is a run and something new to see; whether a chunk was sent.
 
-        At most one chunk per policy step: more would only repeat the same pictures.
+        At most one chunk per policy step: more would only repeat the same pictures. A camera that cannot be
+        trusted ends the run, in two steps: the arm holds and the status says why, then the controller hears.
         """
         run, now_s = self._run, self._clock.now_s()
-        if run is None or self._error is not None or now_s < self._next_s:
+        if run is None or self._error is not None:
+            return False
+        if self._blind is not None:
+            self._tell_blind(run)
+            self._leave_orphan(now_s)
+            return False
+        trouble = self._trouble()
+        if trouble is not None:
+            self._go_blind(run, trouble)
+            return False
+        if now_s < self._next_s:
             return False
         observation = self._observe(run, now_s)
         if observation is None:
-            if now_s - self._executed_s > ORPHAN_S:
-                self._run = None
+            self._leave_orphan(now_s)
             return False
         self._tick = observation.tick
         self._next_s = now_s + 1.0 / self._manifest.fps
@@ -158,7 +195,35 @@ class Worker:
             self.undelivered += 1  # the run has ended on the controller's side; "end" is on its way
             return False
         self.chunks += 1
+        self._paused = False
         return True
+
+    def _leave_orphan(self, now_s: float) -> None:
+        if now_s - self._executed_s > ORPHAN_S:
+            self._run = None
+
+    def _trouble(self) -> Trouble | None:
+        """What is known against one of the policy's cameras."""
+        found = (self._eyes.trouble(camera.name) for camera in self._manifest.cameras)
+        return next((trouble for trouble in found if trouble is not None), None)
+
+    def _go_blind(self, run: _Run, trouble: Trouble) -> None:
+        self._blind, self._waiting = trouble, trouble.message
+        self._pause(run)
+
+    def _tell_blind(self, run: _Run) -> None:
+        """By now the status says why, so that whoever sees the arm stop also sees the reason."""
+        if not self._blind_told and _executes(self._eyes.record(), run):
+            self._blind_told = True
+            with contextlib.suppress(CommandError):  # then the source's silence ends the run
+                self._hold()
+
+    def _pause(self, run: _Run) -> None:
+        """Let the arm hold where it is; the next chunk goes on."""
+        if not self._paused:
+            with contextlib.suppress(CommandError):  # nobody executes the run
+                self._send(pack_pause(run.run_id, max(self._tick, 0)))
+                self._paused = True
 
     def _observe(self, run: _Run, now_s: float) -> Observation | None:
         """The newest observation; ``None`` where nothing is new or something is stale, which status says."""
@@ -166,7 +231,7 @@ class Worker:
         if record is None or now_s - float(record["time_s"]) > STATE_LIMIT_S:
             self._waiting = "no telemetry: the controller is not running"
             return None
-        if MODES[int(record["mode"])] != "running" or int(record["run_id"]) != run.run_id:
+        if not _executes(record, run):
             self._waiting = "the controller is not executing this run"
             return None
         self._executed_s = now_s
@@ -178,17 +243,24 @@ class Worker:
         images = {}
         for camera in self._manifest.cameras:
             frame = self._eyes.frame(camera.name)
-            if frame is None:
-                self._waiting = f"no picture from camera {camera.name}"
-                return None
-            age_s = now_s - frame.time_s
-            if age_s > FRAME_LIMIT_S:
-                self._waiting = f"camera {camera.name} is stale: its newest picture is {age_s:.1f} s old"
+            age_s = math.inf if frame is None else now_s - frame.time_s
+            if frame is None or age_s > FRAME_LIMIT_S:
+                self._wait_for(camera.name, age_s, run)
                 return None
             images[camera.name] = frame.image
         self._waiting = None
         state = np.asarray(record["position"], np.float32)
         return Observation(int(record["tick"]), state, run.pickup_xy_m, images)
+
+    def _wait_for(self, camera: str, age_s: float, run: _Run) -> None:
+        """No picture, or none that is new enough: the arm waits, and soon the run is over."""
+        if age_s == math.inf:
+            self._waiting = f"no picture from camera {camera}"
+        else:
+            self._waiting = f"camera {camera} is stale: its newest picture is {age_s:.1f} s old"
+        self._pause(run)
+        if age_s > LOST_S:
+            self._go_blind(run, Trouble("camera_stale", self._waiting))
 
     def status(self) -> dict[str, Any]:
         """State, chunks and latency as JSON; ``waiting`` says why a run gets no chunks."""
@@ -200,6 +272,8 @@ class Worker:
             "error": self._error,
             "waiting": self._waiting if self._run is not None else None,
             "run_id": None if self._run is None else self._run.run_id,
+            "blind": None if self._blind is None or self._run is None else asdict(self._blind),
+            "cameras": [camera.name for camera in self._manifest.cameras],
             "policy_type": self._manifest.policy_type,
             "chunk_size": self._manifest.chunk_size,
             "fps": self._manifest.fps,
@@ -207,3 +281,9 @@ class Worker:
             "chunks": self.chunks,
             "undelivered": self.undelivered,
         }
+
+
+def _executes(record: Record | None, run: _Run) -> bool:
+    """Whether the controller is executing a run."""
+    running = record is not None and MODES[int(record["mode"])] == "running"
+    return record is not None and running and int(record["run_id"]) == run.run_id

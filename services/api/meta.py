@@ -27,7 +27,8 @@ def checks(context: Context) -> dict[str, str]:
         fresh = frame is not None and time.monotonic() - frame.time_s < CAMERA_STALE_S
         why = context.link.camera(camera.name).get("error")
         stale = f"no fresh picture: {why}" if why else "no fresh picture"
-        found[f"camera {camera.name}"] = "ok" if fresh else stale
+        blind = [f["message"] for f in context.link.camera(camera.name).get("findings", ()) if f["blinds"]]
+        found[f"camera {camera.name}"] = stale if not fresh else blind[0] if blind else "ok"
     severe = [f for f in view.faults(context) if f.get("severity") in {"hold", "park", "release"}]
     found["faults"] = "ok" if not severe else ", ".join(str(fault.get("code")) for fault in severe)
     return found

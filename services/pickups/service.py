@@ -108,6 +108,7 @@ class PickupService:
         if self._robot.newest() is None:
             raise Refusal("not_started", "the controller is not running yet", "wait for /readyz")
         self._check_processes()
+        self._check_cameras()
         status = self._robot.status()
         fault = worst_fault(status)
         if fault is not None or status.get("mode") == "fault":
@@ -135,6 +136,14 @@ class PickupService:
         fault = worst_fault(self._robot.service())
         if fault is not None:
             raise latched(fault)
+
+    def _check_cameras(self) -> None:
+        """Whether the policy and the verdict can trust what their cameras show."""
+        judge = [] if self._overhead is None else [self._overhead[0]]
+        for name in dict.fromkeys([*self._robot.worker().get("cameras", ()), *judge]):
+            for finding in self._robot.camera(name).get("findings", ()):
+                if finding["blinds"]:
+                    raise Refusal(finding["code"], finding["message"], finding["remedy"])
 
     def begin(self, x_m: float, y_m: float, pixel: dict[str, Any] | None = None) -> Pickup:
         """Queue a pickup at a point that was checked to be reachable. Raises Refusal (see ``check``)."""

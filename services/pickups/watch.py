@@ -54,7 +54,7 @@ class Robot(Protocol):
         """Whether the controller wrote telemetry a moment ago."""
 
     def camera(self, name: str) -> dict[str, Any]:
-        """What the camera process says of one camera: ``state``, ``error`` and more."""
+        """What the camera process says of one camera: ``state``, ``error``, ``findings`` and more."""
 
     async def controller(self, op: str, timeout_s: float = 1.0, **arguments: Any) -> dict[str, Any]:
         """Command the controller."""
@@ -134,10 +134,17 @@ class RunWatch:
             if int(record["run_id"]) == self._run_id and MODES[int(record["mode"])] == "running":
                 self._evidence.update(sample_of(record))
         return (
-            self._controller_end(now_s)
+            self._camera_end()
+            or self._controller_end(now_s)
             or (RunEnd("judged") if self._evidence.ended else None)
             or self._policy_end(now_s)
         )
+
+    def _camera_end(self) -> RunEnd | None:
+        """Before the controller's own end: it was the worker that told it to hold."""
+        worker = self._robot.worker()
+        blind = worker.get("blind") if worker.get("run_id") == self._run_id else None
+        return RunEnd("failed", str(blind["code"]), str(blind["message"])) if blind else None
 
     def _controller_end(self, now_s: float) -> RunEnd | None:
         newest = self._robot.newest()

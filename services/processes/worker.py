@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from inference.bundle import Bundle, load_bundle
-from inference.worker import Eyes, Worker
+from inference.worker import Eyes, Trouble, Worker
 from robot.config import load_robot
 from robot.errors import CommandError, ConfigError, SegmentError, So101Error
 from robot.frame_ring import FrameRing
@@ -37,6 +37,29 @@ BUSY_POLL_S = 0.003
 IDLE_POLL_S = 0.05
 
 log = logging.getLogger(__name__)
+
+
+class CamerasStatus:
+    """What the camera process says against its cameras' pictures."""
+
+    def __init__(self, name: str) -> None:
+        self._block: Attached[SharedBlock] = Attached(SharedBlock, name)
+        self._payload = b""
+        self._cameras: dict[str, Any] = {}
+
+    def trouble(self, camera: str) -> Trouble | None:
+        """The first finding that forbids acting on a camera's pictures."""
+        block = self._block.get()
+        try:
+            payload = None if block is None else block.read()
+        except SegmentError:
+            payload = None
+        if payload and payload != self._payload:
+            self._payload, self._cameras = payload, json.loads(payload)["cameras"]
+        for finding in self._cameras.get(camera, {}).get("findings", ()):
+            if finding["blinds"]:
+                return Trouble(finding["code"], finding["message"])
+        return None
 
 
 class WorkerProcess:
@@ -101,7 +124,14 @@ class WorkerProcess:
             "parity_user": bundle.parity_user,
         }
         chunks = MailboxClient(self.runtime.chunk_socket)
-        return Worker(bundle.policy, bundle.manifest, self._eyes(bundle), chunks.send, self.clock, about)
+        controller = MailboxClient(self.runtime.controller_socket)
+
+        def hold() -> None:
+            controller.tell({"op": "stop", "level": "hold"})
+
+        return Worker(
+            bundle.policy, bundle.manifest, self._eyes(bundle), chunks.send, self.clock, about, hold
+        )
 
     def _eyes(self, bundle: Bundle) -> Eyes:
         telemetry: Attached[TelemetryRing] = Attached(TelemetryRing, self.runtime.telemetry_name)
@@ -124,7 +154,8 @@ class WorkerProcess:
             except SegmentError:
                 return None
 
-        return Eyes(record, frame)
+        cameras = CamerasStatus(self.runtime.cameras_status_name)
+        return Eyes(record, frame, cameras.trouble)
 
     def _refuse(self, status: dict[str, Any]) -> None:
         """Say why there is no policy, to the status and to every command, until told to end."""
@@ -139,7 +170,7 @@ class WorkerProcess:
         """Write the status when something other than its counters changed, and now and then."""
         now_s = self.clock.now_s()
         before, at_s = self._published
-        keys = ("state", "error", "waiting", "run_id")
+        keys = ("state", "error", "waiting", "run_id", "blind")
         same = bool(before) and all(before.get(key) == status.get(key) for key in keys)
         if same and now_s - at_s < STATUS_S:
             return
