@@ -9,6 +9,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,9 @@ def install(installation: Installation, *, run: bool = True) -> None:
     Raises:
         ConfigError: the file cannot be written, or a command failed; the message says which.
     """
+    for command in installation.commands if run else ():
+        if shutil.which(command[0]) is None:  # found out before anything is changed
+            raise ConfigError(f"this machine has no {command[0]}: is it a container? Install on its host")
     if installation.write:
         try:
             installation.rules.parent.mkdir(parents=True, exist_ok=True)
@@ -104,10 +108,6 @@ def install(installation: Installation, *, run: bool = True) -> None:
     for command in installation.commands if run else ():
         try:
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-        except FileNotFoundError as error:
-            raise ConfigError(
-                f"no {command[0]} on this machine: run `{' '.join(command)}` where it is"
-            ) from error
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             said = (getattr(error, "stderr", None) or str(error)).strip()
             raise ConfigError(f"`{' '.join(command)}` failed: {said}") from error
