@@ -55,6 +55,20 @@ class CameraConfig(StrictModel):
     """Path of the camera's calibration JSON (``lens``, ``table``, ``reference``), relative to this file."""
 
 
+class ToolBox(StrictModel):
+    """Where the tool point may be: a box along the axes of the base frame, corners (x, y, z) in metres."""
+
+    min_m: tuple[Finite, Finite, Finite]
+    max_m: tuple[Finite, Finite, Finite]
+
+    @model_validator(mode="after")
+    def _has_inside(self) -> ToolBox:
+        for axis, low, high in zip("xyz", self.min_m, self.max_m, strict=True):
+            if low >= high:
+                raise ValueError(f"min_m must be below max_m for {axis}, got {low:g} and {high:g}")
+        return self
+
+
 class GateConfig(StrictModel):
     """Limits of what may be sent to the servos."""
 
@@ -65,7 +79,13 @@ class GateConfig(StrictModel):
     max_acceleration: JointValues
     """Per second squared."""
     table_margin_m: Positive = 0.002
-    """Height above the table under which no fingertip is commanded."""
+    """Height above the table under which no part of a finger is commanded."""
+    link_margin_m: Positive = 0.005
+    """The same for every other moving part."""
+    self_margin_m: Positive = 0.003
+    """Distance under which two links are not commanded, where two or more joints lie between them."""
+    tool_box: ToolBox | None = None
+    """Where the tool point is kept; ``None``: wherever the joints let it go."""
 
     @field_validator("max_velocity", "max_acceleration")
     @classmethod

@@ -19,14 +19,20 @@ from robot.modes import Modes
 from robot.publisher import Publisher, Tick
 from robot.realtime import RealTime
 from robot.runs import SourceFactory
+from robot.safety.clearance import Clearance
+from robot.safety.encoder import EncoderWatch
 from robot.safety.faults import FaultBook
 from robot.safety.gate import Gate
-from robot.safety.supervision import SupervisionLimits, Supervisor
+from robot.safety.limits import SupervisionLimits
+from robot.safety.supervision import Supervisor
 from robot.seams import Arm, ArmState, Clock, FloatArray, MonotonicClock
 from robot.telemetry import Record
 
 TORQUE_CHECK_S = 0.25
 """How often the servos are asked whether they still have torque; it takes half a millisecond of bus time."""
+
+
+_WATCHED = Supervisor.CODES | EncoderWatch.CODES
 
 
 class Controller:
@@ -35,7 +41,7 @@ class Controller:
     Args:
         config: limits, poses, rate.
         arm: the arm; nobody else may use it.
-        lowest_point_m: height of the lowest fingertip for a pose in user units.
+        clearance: room that a pose in user units leaves, for the gate and for planning.
         tool_position_m: position of the tool for a pose, for telemetry; ``None``: zeros.
         sources: what runs can be made of, by name.
         clock: time.
@@ -52,7 +58,7 @@ class Controller:
         config: RobotConfig,
         arm: Arm,
         *,
-        lowest_point_m: Callable[[FloatArray], float],
+        clearance: Clearance,
         tool_position_m: Callable[[FloatArray], FloatArray] | None = None,
         sources: Mapping[str, SourceFactory] | None = None,
         clock: Clock | None = None,
@@ -65,13 +71,14 @@ class Controller:
     ) -> None:
         self.config, self.clock, self._dt_s = config, clock or MonotonicClock(), config.dt_s
         self.faults = FaultBook()
-        self.gate = Gate(config.gate, config.dt_s, lowest_point_m)
+        self.gate = Gate(config.gate, config.dt_s, clearance)
         self._link = ArmLink(arm, self.faults, reopen)
         self.modes = Modes(
-            config, self._link, self.gate, self.faults, lowest_point_m, sources or {}, heartbeat_timeout_s
+            config, self._link, self.gate, self.faults, clearance, sources or {}, heartbeat_timeout_s
         )
         limits = SupervisionLimits(max_temperature_c=config.max_temperature_c, supply_v=config.supply_v)
         self._supervisor = Supervisor(limits, config.dt_s)
+        self._encoders = EncoderWatch(config.dt_s)
         self._commands = commands
         self.lateness = Lateness(config.control_hz)
         self.tick_index = int(self.clock.now_s() / self._dt_s)
@@ -145,11 +152,12 @@ class Controller:
         recovered, self._whole = whole and not self._whole, whole
         if state is None:
             return None
+        state, jumped = self._encoders.screen(state, self._link.missing, limp=not self.modes.energised)
         self._state = state
-        if whole:
+        if whole and not jumped:
             self._state_tick = tick
-        found = self._supervisor.look(state, self._goal, self._link.missing)
-        self.faults.update(found, Supervisor.CODES, now_s)
+        found = self._supervisor.look(state, self._goal, (*self._link.missing, *jumped))
+        self.faults.update([*found, *self._encoders.findings], _WATCHED, now_s)
         # A servo that was silent may have been reset: it must get no goal before it has been asked.
         if self.modes.energised and (recovered or tick >= self._torque_due):
             limp = self._link.limp_joints(now_s)

@@ -28,10 +28,10 @@ from robot.joints import N_JOINTS
 from robot.link import ArmLink
 from robot.reactions import Reactions
 from robot.runs import Runs, SourceFactory
+from robot.safety.clearance import Clearance
 from robot.safety.faults import FaultBook, Finding, Severity
 from robot.safety.gate import Gate, GateResult
 from robot.seams import ArmState, FloatArray, Source
-from robot.sources import Height
 from robot.travel import ARRIVED, Travel
 
 
@@ -44,7 +44,7 @@ class Modes:
         link: ArmLink,
         gate: Gate,
         faults: FaultBook,
-        height_m: Height,
+        clearance: Clearance,
         sources: Mapping[str, SourceFactory],
         heartbeat_timeout_s: float | None,
     ) -> None:
@@ -52,7 +52,7 @@ class Modes:
         self._link = link
         self._gate = gate
         self._faults = faults
-        self._height_m = height_m
+        self._clearance = clearance
         self._runs = Runs(config, faults, sources, heartbeat_timeout_s)
         self._reactions = Reactions(faults)
         self._base = "off"
@@ -302,7 +302,7 @@ class Modes:
 
     def _begin_ramp(self, mode: str, goal: FloatArray, reason: str) -> None:
         self._runs.close()
-        self._travel = Travel(self._config, self._gate, goal, self._height_m)
+        self._travel = Travel(self._config, self._gate, goal, self._clearance)
         self._base, self._then_ready, self.reason = mode, False, reason
 
     def _park(self, reason: str) -> None:

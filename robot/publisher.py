@@ -18,7 +18,7 @@ from robot.seams import ArmState, FloatArray
 from robot.telemetry import MODES, Record, empty_record
 
 _STATE_FIELDS = ("position", "velocity", "load_pct", "current_ma", "voltage_v", "temperature_c", "status")
-_LIMITED = ("clamped", "rate_limited", "table_limited")
+_LIMITED = ("clamped", "rate_limited", "table_limited", "self_limited", "box_limited")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ TELEMETRY = np.dtype(
         ("clamped", "<i8"),  # ticks whose target was out of range, since start
         ("rate_limited", "<i8"),
         ("table_limited", "<i8"),
+        ("self_limited", "<i8"),
+        ("box_limited", "<i8"),
         ("non_finite", "<i8"),
         ("bus_errors", "<i8"),  # reads and writes that failed after their retries
         ("bus_retries", "<i8"),  # from here on since the port was opened, see robot.bus.BusCounters

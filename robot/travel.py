@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from robot.config import RobotConfig
+from robot.safety.clearance import Clearance
 from robot.safety.gate import Gate
 from robot.seams import ArmState, FloatArray
-from robot.sources import Height, RampSource, safe_way
+from robot.sources import RampSource
+from robot.way import safe_way
 
 SETTLE_S = 2.0
 """Longest wait for the gate to come to rest at the end of a ramp, beyond the time its remaining way takes."""
@@ -20,12 +22,12 @@ class Travel:
         config: limits, speed of ramps, rate.
         gate: what the way begins at and is driven through.
         goal: where to, user units.
-        height_m: height of the lowest fingertip for a pose.
+        clearance: room that a pose leaves.
     """
 
-    def __init__(self, config: RobotConfig, gate: Gate, goal: FloatArray, height_m: Height) -> None:
+    def __init__(self, config: RobotConfig, gate: Gate, goal: FloatArray, clearance: Clearance) -> None:
         low, high = config.gate.min_position.array(), config.gate.max_position.array()
-        way = safe_way(gate.stop_position, goal, height_m, low, high)
+        way = safe_way(gate.stop_position, goal, clearance, low, high)
         self._ramp = RampSource(way, config.ramp_velocity_dps, config.dt_s)
         self._speed, self._dt_s = config.ramp_velocity_dps, config.dt_s
         self._gate = gate

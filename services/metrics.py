@@ -33,6 +33,9 @@ class Readings(Protocol):
     def frame(self, camera: str) -> Frame | None:
         """The newest picture of a camera."""
 
+    def camera(self, name: str) -> dict[str, Any]:
+        """What the camera process says of one camera."""
+
 
 _JOINT_GAUGES = (
     ("arm_joint_position", "Position in degrees, of the gripper in percent", "position", 1.0),
@@ -41,7 +44,7 @@ _JOINT_GAUGES = (
     ("arm_joint_current_amperes", "Current of each servo", "current_ma", 1e-3),
     ("arm_joint_load_ratio", "Drive of each servo, 1 is full", "load_pct", 1e-2),
 )
-_GATE = ("clamped", "rate_limited", "table_limited", "non_finite")
+_GATE = ("clamped", "rate_limited", "table_limited", "self_limited", "box_limited", "non_finite")
 _QUANTILES = (("0.5", "p50"), ("0.99", "p99"), ("0.999", "p999"), ("1", "max"))
 
 
@@ -67,12 +70,23 @@ class ArmCollector(Collector):
             yield from self._joints(record)
         yield from self._faults()
         yield from self._policy(record)
+        yield from self._camera_metrics()
+
+    def _camera_metrics(self) -> Iterator[Metric]:
         age = GaugeMetricFamily("camera_frame_age_seconds", "Age of the newest picture", labels=["camera"])
+        rate = GaugeMetricFamily("camera_frame_rate_hertz", "Pictures per second", labels=["camera"])
+        lost = CounterMetricFamily("camera_lost", "How often it had to be opened again", labels=["camera"])
+        wrong = GaugeMetricFamily("camera_fault", "1 while this is wrong", labels=["camera", "code"])
         for name in self._cameras:
             frame = self._readings.frame(name)
             if frame is not None:
                 age.add_metric([name], time.monotonic() - frame.time_s)
-        yield age
+            told = self._readings.camera(name)
+            rate.add_metric([name], float(told.get("fps", 0.0)))
+            lost.add_metric([name], int(told.get("lost", 0)))
+            for finding in told.get("findings", ()):
+                wrong.add_metric([name, str(finding["code"])], 1.0)
+        yield from (age, rate, lost, wrong)
 
     def _control(self, record: Record) -> Iterator[Metric]:
         lateness = GaugeMetricFamily(

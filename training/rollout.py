@@ -10,7 +10,8 @@ import numpy as np
 from inference.ensembler import Executor, resample_chunk
 from robot.controller import Controller
 from robot.errors import TwinError
-from robot.kinematics import Kinematics
+from robot.model import load_arm
+from robot.safety.clearance import ArmClearance
 from robot.seams import ArmState, Float32Array, FloatArray, Observation, Policy, Source
 from robot.trajectory import Motion
 from training.stage import Stage, enlarge
@@ -83,11 +84,10 @@ def drive(
     Returns:
         How the command moved at the end.
     """
-    kinematics = Kinematics()
     controller = Controller(
         stage.robot,
         stage.arm,
-        lowest_point_m=kinematics.lowest_point_m,
+        clearance=ArmClearance(load_arm(), stage.robot.gate),
         sources={"policy": lambda args: source},
         clock=stage.clock,
     )

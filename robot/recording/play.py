@@ -8,17 +8,13 @@ from robot.config import RobotConfig
 from robot.controller import Controller
 from robot.errors import CommandError, So101Error
 from robot.recording.replay import Episode, ReplaySource, UnitMap
+from robot.safety.clearance import Clearance
 from robot.seams import Arm, Clock, FloatArray
-from robot.sources import safe_way
+from robot.way import safe_way
 
 READY_TIMEOUT_S = 30.0
 PARK_TIMEOUT_S = 30.0
 APPROACH_TIMEOUT_S = 20.0
-
-
-def no_table(_pose: FloatArray) -> float:
-    """Height of the lowest fingertip where there is nothing to touch (a bare twin): always far away."""
-    return 1.0
 
 
 def play(
@@ -28,7 +24,7 @@ def play(
     arm: Arm,
     *,
     clock: Clock | None = None,
-    lowest_point_m: Callable[[FloatArray], float],
+    clearance: Clearance,
     park: bool = True,
 ) -> FloatArray:
     """Start the arm, bring it to the episode's first pose, play the actions, park it.
@@ -39,7 +35,7 @@ def play(
         config: limits, rate and poses of the arm.
         arm: the arm, connected; nobody else may use it.
         clock: the arm's time; the machine's by default.
-        lowest_point_m: height of the lowest fingertip for a pose in user units, for the gate.
+        clearance: room that a pose in user units leaves, for the gate (``unlimited`` on a bare twin).
         park: whether to park and let go in the end; otherwise the arm holds.
 
     Returns:
@@ -52,7 +48,7 @@ def play(
     low, high = config.gate.min_position.array(), config.gate.max_position.array()
 
     def way(start: FloatArray, end: FloatArray) -> Sequence[FloatArray]:
-        return safe_way(start, end, lowest_point_m, low, high)
+        return safe_way(start, end, clearance, low, high)
 
     source = ReplaySource(
         units.to_user(episode.action),
@@ -63,7 +59,7 @@ def play(
         ramp_velocity=config.ramp_velocity_dps,
     )
     controller = Controller(
-        config, arm, lowest_point_m=lowest_point_m, sources={"replay": lambda _: source}, clock=clock
+        config, arm, clearance=clearance, sources={"replay": lambda _: source}, clock=clock
     )
     controller.adopt()
     try:

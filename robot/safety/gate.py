@@ -1,8 +1,9 @@
 """The last thing between any source and the servos. Pure: no I/O, no clock.
 
-Every command is within the joint limits and the speed and acceleration limits, and keeps the two fingertips
-above the table, whatever the source asks for. Per joint it is a second-order tracker in discrete time: each
-tick picks the speed with which the joint moves during the tick, such that it can still stop where it must.
+Every command is within the joint limits and the speed and acceleration limits, and keeps the moving links
+above the table, the arm's links apart, and the tool point in its box where one is configured, whatever the
+source asks for. Per joint it is a second-order tracker in discrete time: each tick picks the speed with which
+the joint moves during the tick, such that it can still stop where it must.
 
 Stopping from speed v, losing ``a dt`` per tick, takes the distance of the braking rule v^2 / 2a, here in its
 exact form for ticks. Moving with v for one tick and then stopping, with u = v / (a dt), n = floor(u) and
@@ -14,17 +15,19 @@ and the tracker uses its inverse: the fastest speed from which a distance is eno
 steadily, that motion is followed and only what is left is braked for, so there is no lag on a smooth path;
 a target that stands still is never overshot.
 
-The table guard covers the fingertips alone. A pose that folds the arm can bring the wrist, its motor or the
-back of the gripper under the table while the fingertips are above it; who plans such poses has to check them.
+Table, links and box are clearances (``robot.safety.clearance``). None may become negative, and one that is
+negative already may not become less than it is. That holds for the pose of this tick and for the way on which
+the arm brakes from there; a joint that would break it is held back, the others go on.
 
-What the gate does not know either: forces, contact with anything but the table, the arm's own links, and
-whether the servos follow (``robot.safety.supervision`` watches that).
+What the gate does not know: forces; what lies or stands around, but for the table; what the gripper holds;
+cables; what differs from the model's boxes; links that one joint connects, which are never compared; and
+whether the servos follow (``robot.safety.supervision`` watches that). The command keeps the margins:
+the arm itself is a degree or two off under load.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,19 +35,24 @@ from numpy.typing import ArrayLike
 
 from robot.config import GateConfig
 from robot.joints import N_JOINTS
+from robot.safety.clearance import Clearance, Clearances
 from robot.seams import FloatArray
 
 _RATE_TOLERANCE = 0.5
 """User units by which a command may trail its target before the tick counts as rate limited; half a degree is
 under the static error of the servos."""
 _PATH_STEP = 3.0
-"""User units of braking path per table check. Between two checks a link of 0.3 m dips at most
+"""User units of braking path per check of the clearances. Between two checks a link of 0.3 m dips at most
 0.3 (1 - cos 1.5 deg) = 0.1 mm below the straight line."""
 _MAX_PATH_CHECKS = 4
-_MAX_DROP_M = 0.01
-"""Metres that a fingertip can sink while one joint turns by one user unit: 0.0087 m for a degree at a reach
-of 0.5 m, which is more than the arm's, and a percent of the gripper is about one degree of the jaw."""
+MAX_LOSS_M = 0.01
+"""Metres of any clearance that one joint can take by turning by one user unit: 0.0087 m for a degree at a
+reach of 0.5 m, which is more than the arm's, and a percent of the gripper is about one degree of the jaw."""
 _EXACT = 1e-9
+
+_Limited = tuple[bool, bool, bool]
+"""For the table, the links and the box, in the order of ``Clearances``."""
+_FREE: _Limited = (False, False, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +66,28 @@ class GateResult:
     rate_limited: bool = False
     """The command trails the target because of speed or acceleration limits."""
     table_limited: bool = False
-    """At least one joint was held back so that no fingertip goes under the table margin."""
+    """At least one joint was held back so that no moving link goes under its margin over the table."""
+    self_limited: bool = False
+    """At least one joint was held back so that the arm does not touch itself."""
+    box_limited: bool = False
+    """At least one joint was held back so that the tool point stays in its box."""
     rejected: bool = False
     """The target was not six finite numbers: it was dropped whole and the arm brakes."""
 
 
 class Gate:
-    """Limits of position, speed, acceleration and height; one :meth:`check` per tick."""
+    """Limits of position, speed, acceleration and clearances; one :meth:`check` per tick."""
 
-    def __init__(
-        self, config: GateConfig, dt_s: float, lowest_point_m: Callable[[FloatArray], float]
-    ) -> None:
+    def __init__(self, config: GateConfig, dt_s: float, clearance: Clearance) -> None:
         """Before the first check, :meth:`reset` must say where the arm is.
 
         Args:
             config: the limits.
             dt_s: length of a tick.
-            lowest_point_m: height of the lowest fingertip over the table for a pose in user units.
+            clearance: room that a pose in user units leaves.
         """
         self._dt_s = dt_s
-        self._lowest_point_m = lowest_point_m
-        self._margin_m = config.table_margin_m
+        self._clearance = clearance
         # Plain floats: for six numbers they are several times faster than arrays.
         self._low: list[float] = config.min_position.array().tolist()
         self._high: list[float] = config.max_position.array().tolist()
@@ -99,14 +108,14 @@ class Gate:
         self._velocity: list[float] = [0.0] * N_JOINTS
         self._target = list(self._position)
         self._target_step = [0.0] * N_JOINTS
-        self._height_m = self._lowest_point_m(self.position)
+        self._room = self._clearance(self.position)
 
     def yield_to(self, joint: int, position: float) -> None:
         """Stop pushing: take the place where a blocked joint is as its command, at once."""
         self._position[joint] = min(max(position, self._low[joint]), self._high[joint])
         self._velocity[joint] = 0.0
         self._forget_target()
-        self._height_m = self._lowest_point_m(self.position)
+        self._room = self._clearance(self.position)
 
     @property
     def position(self) -> FloatArray:
@@ -144,8 +153,8 @@ class Gate:
             abs(goal[i] - self._position[i] - velocity[i] * self._dt_s) > _RATE_TOLERANCE
             for i in range(N_JOINTS)
         )
-        table_limited = self._advance(velocity)
-        return GateResult(self.position, goal != wanted, trailing, table_limited)
+        limited = self._advance(velocity)
+        return GateResult(self.position, goal != wanted, trailing, *limited)
 
     def _track(self, i: int, goal: float) -> float:
         """Speed of joint ``i`` in this tick, towards ``goal``."""
@@ -169,55 +178,66 @@ class Gate:
         now = self._velocity[i]
         return math.copysign(max(abs(now) - self._step_velocity[i], 0.0), now)
 
-    def _advance(self, velocity: list[float]) -> bool:
-        """Move with these speeds, or with what the table allows of them; whether it held something back."""
-        floor_m = min(self._margin_m, self._height_m)  # under the margin already: not lower than now
-        limited = False
-        height_m = self._path_height_m(velocity, floor_m)
-        if height_m is None:
-            limited = any(velocity)
-            velocity, height_m = self._slide(velocity, floor_m)
+    def _advance(self, velocity: list[float]) -> _Limited:
+        """Move with these speeds, or with what the clearances allow of them; which of them held back."""
+        room = self._room_on_path(velocity)
+        limited = _FREE
+        if not isinstance(room, Clearances):
+            limited = room
+            velocity, room = self._slide(velocity)
         for i in range(N_JOINTS):
             position = self._position[i] + velocity[i] * self._dt_s
             self._position[i] = self._rounded(i, position)
         self._velocity = velocity
-        self._height_m = height_m
+        self._room = room
         return limited
 
-    def _slide(self, wanted: list[float], floor_m: float) -> tuple[list[float], float]:
-        """Brake every joint, then let go on, one at a time, those that do not lead under the floor."""
+    def _slide(self, wanted: list[float]) -> tuple[list[float], Clearances]:
+        """Brake every joint, then let go on, one at a time, those that take no clearance away."""
         velocity = [self._brake(i) for i in range(N_JOINTS)]
-        height_m = self._path_height_m(velocity, floor_m)
-        if height_m is None:
-            # Braking itself dips under the floor between two checked poses. The table outranks smoothness.
-            velocity, height_m = [0.0] * N_JOINTS, self._height_m
+        found = self._room_on_path(velocity)
+        if isinstance(found, Clearances):
+            room = found
+        else:
+            # Braking itself dips under a margin between two checked poses. Room outranks smoothness.
+            velocity, room = [0.0] * N_JOINTS, self._room
         for i in range(N_JOINTS):
             if wanted[i] == velocity[i]:
                 continue
             trial = [*velocity[:i], wanted[i], *velocity[i + 1 :]]
-            trial_height_m = self._path_height_m(trial, floor_m)
-            if trial_height_m is not None:
-                velocity, height_m = trial, trial_height_m
-        return velocity, height_m
+            found = self._room_on_path(trial)
+            if isinstance(found, Clearances):
+                velocity, room = trial, found
+        return velocity, room
 
-    def _path_height_m(self, velocity: list[float], floor_m: float) -> float | None:
-        """Height after this tick; ``None`` if that pose, or one on the way to rest, is under the floor."""
+    def _room_on_path(self, velocity: list[float]) -> Clearances | _Limited:
+        """The clearances after this tick, or which of them that pose, or one on the way to rest, breaks."""
         if not any(velocity):
-            return self._height_m
+            return self._room
         after = [p + v * self._dt_s for p, v in zip(self._position, velocity, strict=True)]
-        height_m = self._lowest_point_m(np.array(after))
-        if height_m < floor_m - _EXACT:
-            return None
+        room = self._clearance(np.array(after))
+        broken = self._broken(room)
+        if any(broken):
+            return broken
         path = [end - start for end, start in zip(self._stop_of(after, velocity), after, strict=True)]
         sizes = [abs(way) for way in path]
-        if height_m - _MAX_DROP_M * sum(sizes) > floor_m:
-            return height_m  # too high up to reach the table while braking
+        loss_m = MAX_LOSS_M * sum(sizes)
+        if not any(self._broken(Clearances(*(x - loss_m for x in room)))):
+            return room  # too much room for braking to use it up
         checks = min(math.ceil(max(sizes) / _PATH_STEP), _MAX_PATH_CHECKS)
         for k in range(1, checks + 1):
             pose = np.array([start + way * (k / checks) for start, way in zip(after, path, strict=True)])
-            if self._lowest_point_m(pose) < floor_m - _EXACT:
-                return None
-        return height_m
+            broken = self._broken(self._clearance(pose))
+            if any(broken):
+                return broken
+        return room
+
+    def _broken(self, room: Clearances) -> _Limited:
+        """Which clearances are negative and less than now."""
+        table, links, box = (
+            there < min(0.0, now) - _EXACT for there, now in zip(room, self._room, strict=True)
+        )
+        return table, links, box
 
     def _stop_of(self, position: list[float], velocity: list[float]) -> list[float]:
         return [

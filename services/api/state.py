@@ -53,7 +53,26 @@ def faults(context: Context) -> list[dict[str, Any]]:
                 "active": True,
             }
         )
-    return found
+    return found + camera_faults(context)
+
+
+def camera_faults(context: Context) -> list[dict[str, Any]]:
+    """What is wrong with cameras, as warnings: they come and go by themselves and stop only who looks."""
+    return [
+        {
+            "id": f"{finding['code']}-{camera.name}",
+            "code": finding["code"],
+            "severity": "warn",
+            "joint": None,
+            "camera": camera.name,
+            "message": finding["message"],
+            "remedy": finding["remedy"],
+            "raised_s": finding["raised_s"],
+            "active": True,
+        }
+        for camera in context.config.cameras
+        for finding in context.link.camera(camera.name).get("findings", ())
+    ]
 
 
 def mode(context: Context) -> str:
@@ -108,6 +127,8 @@ def cameras(context: Context) -> dict[str, dict[str, Any]]:
             "calibrated": camera.name in context.table_maps,
             "state": told.get("state"),
             "error": told.get("error"),
+            "fps": told.get("fps"),
+            "findings": [finding["code"] for finding in told.get("findings", ())],
         }
     return found
 
@@ -125,7 +146,15 @@ def control(record: Record | None, hz: float, realtime: dict[str, Any] | None) -
         "missed": int(record["missed"]),
         "counters": {
             key: int(record[key])
-            for key in ("clamped", "rate_limited", "table_limited", "non_finite", "bus_errors")
+            for key in (
+                "clamped",
+                "rate_limited",
+                "table_limited",
+                "self_limited",
+                "box_limited",
+                "non_finite",
+                "bus_errors",
+            )
         },
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -16,11 +15,12 @@ from robot.calibration_file import load_calibration
 from robot.config import RobotConfig, load_robot
 from robot.errors import ConfigError, So101Error
 from robot.joints import GRIPPER, JOINTS
-from robot.kinematics import Kinematics
+from robot.model import load_arm
 from robot.recording.compare import Comparison, compare, plot
-from robot.recording.play import no_table, play
+from robot.recording.play import play
 from robot.recording.reader import Dataset
 from robot.recording.replay import Episode, UnitMap, load_episode, units_of
+from robot.safety.clearance import ArmClearance, Clearance, unlimited
 from robot.seams import FloatArray
 from robot.servo_arm import ServoArm
 from robot.twin.client import TwinProcess
@@ -80,18 +80,18 @@ def replay(
 
 
 def _play(recorded: Episode, units: UnitMap, config: RobotConfig, *, bare: bool) -> FloatArray:
-    height_m: Callable[[FloatArray], float] = Kinematics(config.workspace).lowest_point_m
+    clearance: Clearance = ArmClearance(load_arm(), config.gate)
     with ExitStack() as stack:
         port, margin_s = config.port, REAL_MARGIN_S
         if config.kind == "twin":
             margin_s = TWIN_MARGIN_S
             port = stack.enter_context(TwinProcess(cameras=False, bare=bare)).follower
-            height_m = no_table if bare else height_m
+            clearance = unlimited if bare else clearance
         if port is None:
             raise ConfigError(f"robot {config.name} has no port")
         arm = ServoArm.connect(port, units.calibration, margin_s=margin_s)
         stack.callback(arm.close)
-        return play(recorded, units, config, arm, lowest_point_m=height_m)
+        return play(recorded, units, config, arm, clearance=clearance)
 
 
 def _unit(units: UnitMap) -> str:

@@ -27,9 +27,11 @@ from robot.controller import Controller
 from robot.errors import PortError, So101Error
 from robot.kinematics import Kinematics
 from robot.mailbox import Mailbox
+from robot.model import load_arm
 from robot.realtime import Housekeeping, favour_this_process
 from robot.runs import SourceFactory
 from robot.runtime import Runtime
+from robot.safety.clearance import ArmClearance
 from robot.seams import Arm, ArmState, FloatArray, Source
 from robot.seqlock import SharedBlock
 from robot.servo_arm import ServoArm
@@ -175,7 +177,7 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
         controller = Controller(
             config,
             arm,
-            lowest_point_m=kinematics.lowest_point_m,
+            clearance=ArmClearance(load_arm(), config.gate),
             tool_position_m=kinematics.tool_position_m,
             sources=source_factories(runtime, config),
             commands=commands,

@@ -13,6 +13,7 @@ from robot.controller import Controller
 from robot.errors import CommandError, ServoError
 from robot.joints import JOINTS
 from robot.mailbox import Mailbox
+from robot.safety.clearance import unlimited
 from robot.seams import ArmState, FloatArray
 
 from scripted_arm import HandClock, ScriptedArm  # isort: skip
@@ -60,7 +61,7 @@ class Rig:
         self.controller = Controller(
             CONFIG,
             self.arm,
-            lowest_point_m=lambda pose: 0.2,
+            clearance=unlimited,
             tool_position_m=lambda pose: pose[:3],
             sources={"wave": self.make_wave, "broken": self.make_broken},
             clock=self.clock,

@@ -428,9 +428,9 @@ def test_ramp_keeps_its_speed_where_the_table_held_the_arm_back() -> None:
     gate = rig.controller.gate
     before = len(rig.arm.goals)
     # The table is everywhere: nothing may move.
-    plain, gate._path_height_m = gate._path_height_m, lambda velocity, floor_m: None  # type: ignore[method-assign]
+    plain, gate._room_on_path = gate._room_on_path, lambda velocity: (True, False, False)  # type: ignore[method-assign]
     rig.ticks(90)
-    gate._path_height_m = plain  # type: ignore[method-assign]
+    gate._room_on_path = plain  # type: ignore[method-assign]
     rig.until("ready")
     assert rig.arm.goals[-1] == pytest.approx(READY, abs=0.01)
     speeds = np.abs(np.diff(np.array(rig.arm.goals[before + 10 :]), axis=0)) / DT_S

@@ -10,12 +10,14 @@ from robot.config import load_robot
 from robot.errors import CommandError, So101Error
 from robot.joints import ARM_JOINTS
 from robot.kinematics import Kinematics
+from robot.model import load_arm
 from robot.recording.compare import Comparison, compare
 from robot.recording.identify import identify, play_direct
-from robot.recording.play import no_table, play
+from robot.recording.play import play
 from robot.recording.reader import Dataset
 from robot.recording.replay import Episode, UnitMap, load_episode
 from robot.recording.writer import Units
+from robot.safety.clearance import ArmClearance, unlimited
 from robot.seams import FloatArray
 from robot.twin.lockstep import LockstepArm, LockstepClock
 from robot.twin.motor import ServoParameters
@@ -38,11 +40,11 @@ def own_recording(parameters: ServoParameters, length: int = 120) -> Episode:
 def played(episode: Episode, units: Units, *, bare: bool = True) -> tuple[FloatArray, World]:
     world = World(WorldConfig(bare=bare))
     arm = LockstepArm(world)
-    height_m = no_table if bare else Kinematics().lowest_point_m
     config = load_robot("twin")[0]
+    clearance = unlimited if bare else ArmClearance(load_arm(), config.gate)
     unit_map = UnitMap(units, arm.calibration)
     clock = LockstepClock(world)
-    return play(episode, unit_map, config, arm, clock=clock, lowest_point_m=height_m), world
+    return play(episode, unit_map, config, arm, clock=clock, clearance=clearance), world
 
 
 def check(result: Comparison, lag: float, rmse: float) -> None:
@@ -82,7 +84,7 @@ def test_a_fault_ends_the_replay_with_its_name() -> None:
             load_robot("twin")[0],
             arm,
             clock=LockstepClock(world),
-            lowest_point_m=no_table,
+            clearance=unlimited,
         )
 
 
@@ -131,5 +133,5 @@ def test_refusal_to_start_is_passed_on() -> None:
             load_robot("twin")[0],
             Stubborn(world),
             clock=LockstepClock(world),
-            lowest_point_m=no_table,
+            clearance=unlimited,
         )

@@ -8,6 +8,7 @@ import pytest
 
 from robot.config import load_robot
 from robot.controller import Controller
+from robot.safety.clearance import unlimited
 from robot.seams import ArmState, FloatArray
 from robot.twin.lockstep import LockstepArm, LockstepClock
 from robot.twin.world import World
@@ -35,9 +36,7 @@ def test_sweep_at_a_speed_that_the_gate_allows_is_no_fault(speed_dps: float) -> 
     world = World()
     clock = LockstepClock(world)
     sources: dict[str, Any] = {"sweep": lambda args: Sweep(speed_dps)}
-    controller = Controller(
-        CONFIG, LockstepArm(world), lowest_point_m=lambda pose: 1.0, sources=sources, clock=clock
-    )
+    controller = Controller(CONFIG, LockstepArm(world), clearance=unlimited, sources=sources, clock=clock)
     controller.adopt()
     assert controller.command({"op": "start"}) == {"ok": True}
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from robot.config import GateConfig, JointValues
 from robot.joints import JOINTS
+from robot.safety.clearance import Clearance, Clearances, unlimited
 from robot.safety.gate import Gate
 from robot.seams import FloatArray
 
@@ -43,10 +44,6 @@ CONFIG = GateConfig(
 )
 
 
-def far_above(_: FloatArray) -> float:
-    return 1.0
-
-
 def planar(pose: FloatArray) -> float:
     """Lowest tip of a planar three-link arm on a 0.1 m post; the gripper's opening lowers it a little."""
     a, b, c = np.cumsum(np.radians(pose[1:4]))
@@ -55,8 +52,12 @@ def planar(pose: FloatArray) -> float:
     )
 
 
-def gate_at(position: FloatArray, lowest: Any = far_above) -> Gate:
-    gate = Gate(CONFIG, DT_S, lowest)
+def over_table(pose: FloatArray) -> Clearances:
+    return Clearances(table_m=planar(pose) - MARGIN_M)
+
+
+def gate_at(position: FloatArray, clearance: Clearance = unlimited) -> Gate:
+    gate = Gate(CONFIG, DT_S, clearance)
     gate.reset(position)
     return gate
 
@@ -213,7 +214,7 @@ def test_start_outside_the_limits_leads_back_inside_without_a_jump() -> None:
 def test_no_command_lowers_a_fingertip_under_the_table_margin(
     start: FloatArray, run: list[tuple[Any, int]]
 ) -> None:
-    gate = gate_at(start, planar)
+    gate = gate_at(start, over_table)
     path = commands(gate, run)
     heights = np.array([planar(pose) for pose in path])
     for before, after in itertools.pairwise(heights):
@@ -230,7 +231,7 @@ def pressing_pose(gate: Gate) -> FloatArray:
 def test_table_stops_the_joint_that_leads_down_smoothly_and_lets_the_others_go_on() -> None:
     start = np.array([0.0, 20.0, 0.0, 0.0, 0.0, 0.0])
     assert planar(start) > 0.05
-    gate = gate_at(start, planar)
+    gate = gate_at(start, over_table)
     goal = pressing_pose(gate)
     goal[0] = 45.0
     assert planar(goal) < -0.05
@@ -244,7 +245,7 @@ def test_table_stops_the_joint_that_leads_down_smoothly_and_lets_the_others_go_o
 
 
 def test_joints_that_do_not_lead_down_keep_their_speed_while_one_presses_on_the_table() -> None:
-    gate = gate_at(np.array([-90.0, 20.0, 0.0, 0.0, 0.0, 0.0]), planar)
+    gate = gate_at(np.array([-90.0, 20.0, 0.0, 0.0, 0.0, 0.0]), over_table)
     pressed = pressing_pose(gate)
     commands(gate, [(pressed, 120)])
     assert gate.check(pressed).table_limited
@@ -278,7 +279,7 @@ def test_motion_that_raises_the_lowest_point_is_allowed_from_under_the_margin() 
     start = np.array([0.0, -20.0, 0.0, 0.0, 0.0, 0.0])
     while planar(start) > -0.01:
         start[1] -= 1.0
-    gate = gate_at(start, planar)
+    gate = gate_at(start, over_table)
     down = gate.check(start - np.array([0, 20.0, 0, 0, 0, 0]))
     assert down.table_limited
     assert (down.command == start).all()
