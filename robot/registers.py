@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 MODEL_STS3215 = 777
+BAUD_BY_CODE = (1_000_000, 500_000, 250_000, 128_000, 115_200, 76_800, 57_600, 38_400)
+"""Bits per second by code of the baud rate register, as in Feetech's SDK."""
 TICKS_PER_TURN = 4096
 CURRENT_MA_PER_UNIT = 6.5
 VOLTAGE_V_PER_UNIT = 0.1

@@ -37,7 +37,10 @@ class Bank(Protocol):
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Ids that hear; a double id is two servos that do what they are told and answer at once."""
+        """Ids on the bus; a double id is two servos that do what they are told and answer at once."""
+
+    def ids_at(self, baud: int) -> tuple[int, ...]:
+        """Ids that hear at this speed."""
 
     def read(self, servo_id: int, address: int, size: int) -> bytes:
         """Bytes of one register file, zeros past its end."""
@@ -63,6 +66,7 @@ class _Answer:
     """When its last byte has left the wire; a delay comes on top, as long as there is one."""
     servo_id: int
     id_now: int
+    baud: int
     address: int = 0
     size: int = 0
 
@@ -80,7 +84,7 @@ class BusEmulator:
 
     Args:
         bank: their registers.
-        baud: bits per second of the wire that is imitated; a byte takes ten bits.
+        baud: bits per second at which the host speaks to begin with; a byte takes ten bits.
         faults: what goes wrong on this bus.
         on_goal: is told servo id, time in seconds and new goal in ticks whenever a goal position changes.
     """
@@ -96,12 +100,23 @@ class BusEmulator:
         self.bank = bank
         self.faults = faults or BusFaults()
         self._on_goal = on_goal
+        self._baud = baud
         self._byte_s = 10.0 / baud
         self._parser = PacketParser()
         self._last_feed_s = float("-inf")
         self._line_free_s = float("-inf")
         self._outbox: deque[_Answer | _Echo] = deque()
         self._registered: dict[int, tuple[int, bytes]] = {}
+
+    def set_baud(self, baud: int) -> None:
+        """The host speaks and listens at this speed from now on.
+
+        To servos that are set to another one its bytes are noise, and what is on its way to it at another one
+        comes as noise.
+        """
+        if baud != self._baud and baud > 0:
+            self._baud, self._byte_s = baud, 10.0 / baud
+            self._parser.reset()
 
     def feed(self, data: bytes, now_s: float) -> None:
         """Take what the host sent at ``now_s``; answers become due later."""
@@ -228,13 +243,14 @@ class BusEmulator:
     # -- answers ---------------------------------------------------------------------------------------------
 
     def _present(self) -> tuple[int, ...]:
-        return tuple(servo_id for servo_id in self.bank.ids if servo_id not in self.faults.muted)
+        muted = self.faults.muted
+        return tuple(servo_id for servo_id in self.bank.ids_at(self._baud) if servo_id not in muted)
 
     def _answer(self, servo_id: int, id_now: int | None = None, *, address: int = 0, size: int = 0) -> None:
         id_now = servo_id if id_now is None else id_now
         delay_s = self.bank.read(id_now, _RETURN_DELAY, 1)[0] * RETURN_DELAY_S
         self._line_free_s += delay_s + (STATUS_OVERHEAD + size) * self._byte_s
-        self._outbox.append(_Answer(self._line_free_s, servo_id, id_now, address, size))
+        self._outbox.append(_Answer(self._line_free_s, servo_id, id_now, self._baud, address, size))
 
     def _frame(self, answer: _Answer) -> bytes:
         ids = self.bank.ids
@@ -242,6 +258,8 @@ class BusEmulator:
             return b""
         data = self._read(answer.id_now, answer.address, answer.size) if answer.size else b""
         frame = status(answer.servo_id, self.bank.error_byte(answer.id_now), data)
+        if answer.baud != self._baud:
+            return self.faults.scramble(frame)
         if ids.count(answer.id_now) > 1:
             # Two servos drive the line at once, not quite together: nothing legible is left.
             return bytes(byte & (byte << 1 & 0xFF) for byte in frame)

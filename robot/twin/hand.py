@@ -62,7 +62,7 @@ class Hand:
         limp: NDArray[np.bool_],
         dt_s: float,
     ) -> FloatArray:
-        """What the hand gives the joints while it leads for ``dt_s`` and carries ``weight_nm``, shape (6,)."""
+        """What the hand gives the joints in ``dt_s``, shape (6,); it carries their weight."""
         error = self.step(present_rad, limp, dt_s) - present_rad
         damped = DAMPING_NM_S_PER_RAD * (self._path.velocity - velocity_rad_s)
         force = np.clip(STIFFNESS_NM_PER_RAD * error + damped + weight_nm, -STRENGTH_NM, STRENGTH_NM)

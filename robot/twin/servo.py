@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robot.registers import (
+    BAUD_BY_CODE,
     CURRENT_MA_PER_UNIT,
     REGISTERS,
     TICKS_PER_TURN,
@@ -42,6 +43,9 @@ SET_MIDDLE = 128
 """Writing this to torque enable makes the present position 2048."""
 
 _ID = REGISTERS["id"].address
+_BAUD = REGISTERS["baud_rate"].address
+_SPEED_OF_CODE = np.array(BAUD_BY_CODE + (0,) * (256 - len(BAUD_BY_CODE)))
+"""Bits per second by register value; a servo with another code hears nothing at all."""
 _PRESENT = struct.Struct("<HHHBBBBBHH")
 """The block of present values, from position to current, in the order of the register table."""
 _PRESENT_FIRST = REGISTERS["present_position"].address
@@ -121,6 +125,11 @@ class ServoBank:
     def ids(self) -> tuple[int, ...]:
         """Ids of the servos that hear, in the order of the joints; a double id stands there twice."""
         return tuple(self._files.ram[self.powered & ~self.deaf, _ID].tolist())
+
+    def ids_at(self, baud: int) -> tuple[int, ...]:
+        """Those of :attr:`ids` that hear at this speed."""
+        ram = self._files.ram
+        return tuple(ram[self.powered & ~self.deaf & (_SPEED_OF_CODE[ram[:, _BAUD]] == baud), _ID].tolist())
 
     def read(self, servo_id: int, address: int, size: int) -> bytes:
         """Bytes of one register file, of the first servo with this id; past its end are zeros."""

@@ -13,6 +13,8 @@ from robot.twin.emulator import BusEmulator
 
 _CHUNK = 4096
 _TIOCGEXCL = 0x80045440  # Linux: is the exclusive flag set? Not in the termios module.
+_TCGETS2 = 0x802C542A  # Linux: as tcgetattr, and speeds as numbers
+_TERMIOS2 = struct.Struct("=4IB19s2I")
 
 
 class PtyWire:
@@ -64,14 +66,24 @@ class PtyWire:
             data = os.read(self._master, _CHUNK)
         except BlockingIOError:
             return
+        self.emulator.set_baud(self._baud())
         self.emulator.feed(data, now_s)
 
     def send_due(self, now_s: float) -> None:
         """Deliver the answers that are due. What nobody reads any more is lost, as on a wire."""
+        due_s = self.emulator.next_due_s
+        if due_s is None or due_s > now_s:
+            return
+        self.emulator.set_baud(self._baud())
         data = self.emulator.due(now_s)
         if data:
             with contextlib.suppress(BlockingIOError):
                 os.write(self._master, data)
+
+    def _baud(self) -> int:
+        """The speed to which the host has set the port, standard or not."""
+        answer = fcntl.ioctl(self._slave, _TCGETS2, bytes(_TERMIOS2.size))
+        return int(_TERMIOS2.unpack(answer)[-1])
 
     def free_dead_claim(self) -> None:
         """Give the port back after a client that claimed it was killed.

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scservo_sdk
 
+from robot import packets
 from robot.bus import FeetechBus
 from robot.errors import PortError, So101Error, TwinError
+from robot.registers import BAUD_BY_CODE
 from robot.twin.client import TwinProcess
 from robot.twin.world import twin_calibration
 
@@ -113,3 +116,20 @@ def test_a_hand_moves_the_follower_in_real_time(twin: TwinProcess) -> None:
         twin.hand("follower", np.zeros(5))
     with pytest.raises(TwinError, match="no arm 'third'"):
         twin.hand("third", None)
+
+
+def test_a_servo_at_another_speed_is_found_there(twin: TwinProcess) -> None:
+    link = twin.by_id["leader"]
+    for code, baud in enumerate(BAUD_BY_CODE):
+        twin.fault("baud", arm="leader", servo_id=2, value=code)
+        handler = scservo_sdk.PortHandler(os.path.realpath(link))
+        assert handler.setBaudRate(1_000_000)
+        handler.ser.baudrate = baud
+        handler.ser.timeout = PATIENT_S
+        handler.ser.write(packets.ping(2))
+        assert handler.ser.read(6) == packets.status(2, 0), baud
+        handler.ser.timeout = 0.02
+        handler.ser.write(packets.ping(1))
+        assert handler.ser.read(6) == (packets.status(1, 0) if code == 0 else b""), baud
+        handler.closePort()
+    twin.fault("baud", arm="leader", servo_id=2, value=0)

@@ -226,3 +226,29 @@ def test_nothing_a_client_sends_raises(chunks: list[bytes]) -> None:
         bus.feed(chunk, i * 0.001)
     bus.due(100.0)
     assert bus.next_due_s is None
+
+
+def test_servos_hear_at_their_own_speed_alone(bus: BusEmulator, bank: ServoBank) -> None:
+    bank.force(3, "baud_rate", 1)
+    assert ask(bus, packets.ping(3)) == []
+    bus.set_baud(500_000)
+    assert [p.servo_id for p in ask(bus, packets.ping(packets.BROADCAST_ID), 2.0)] == [3]
+    bus.feed(packets.sync_write(42, dict.fromkeys((2, 3), b"\x01\x09")), 4.0)
+    assert [get(bank, i, "goal_position") == 0x0901 for i in (2, 3)] == [False, True]
+    bus.feed(packets.ping(3), 6.0)
+    assert bus.next_due_s == pytest.approx(6.0 + 12 * 2 * BYTE_S)  # half as fast
+
+
+def test_a_new_speed_is_acknowledged_at_the_old_one(bus: BusEmulator, bank: ServoBank) -> None:
+    assert ask(bus, packets.write(4, 6, b"\x04")) == [Packet(4, 0, b"")]
+    assert ask(bus, packets.ping(4), 2.0) == []
+    bus.set_baud(115_200)
+    assert len(ask(bus, packets.ping(4), 4.0)) == 1
+
+
+def test_an_answer_to_a_host_that_has_changed_its_speed_is_noise(bus: BusEmulator) -> None:
+    bus.feed(packets.ping(1), 0.0)
+    bus.set_baud(57_600)
+    noise = bus.due(1.0)
+    assert len(noise) == 6
+    assert PacketParser().feed(noise) == []
