@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,34 @@ class Calibration:
         return {joint: {key: getattr(entry, key) for key in _BOUNDS} for joint, entry in self.joints.items()}
 
     def save(self, path: Path) -> None:
-        """Write the file as LeRobot does (indent 4)."""
+        """Write the file as LeRobot does (indent 4), whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.as_json(), indent=4) + "\n", encoding="utf-8")
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_text(json.dumps(self.as_json(), indent=4) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+
+def replace_calibration(calibration: Calibration, path: Path) -> Path | None:
+    """Save a calibration, keep the one that was there, and read back what was written.
+
+    Returns:
+        Where an older, different file was copied to: ``NAME.json.1`` or the next free number.
+
+    Raises:
+        CalibrationError: the file cannot be written, or does not read back the same.
+    """
+    backup: Path | None = None
+    try:
+        old = path.read_bytes() if path.exists() else None
+        if old is not None and old != (json.dumps(calibration.as_json(), indent=4) + "\n").encode():
+            backup = next(p for n in count(1) if not (p := path.with_name(f"{path.name}.{n}")).exists())
+            backup.write_bytes(old)
+        calibration.save(path)
+    except OSError as error:
+        raise CalibrationError(f"{path} cannot be written: {error.strerror}") from error
+    if load_calibration(path).as_json() != calibration.as_json():
+        raise CalibrationError(f"{path} does not read back as it was written: check the disk")
+    return backup
 
 
 def load_calibration(path: Path) -> Calibration:

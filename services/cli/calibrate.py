@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import typer
 
+from services.cli.calibrate_arm import arm
+
 app = typer.Typer(
     help="Measure the arm, its cameras and its table.",
     no_args_is_help=True,
@@ -18,3 +20,6 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     """Measure the arm, its cameras and its table."""
+
+
+app.command("arm")(arm)

@@ -1,0 +1,183 @@
+"""``so101 calibrate arm``: move every joint from stop to stop, and the servos know their ranges and zeros."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from robot.calibration_file import Calibration, replace_calibration
+from robot.config import load_robot
+from robot.errors import CalibrationError, ConfigError
+from robot.joints import GRIPPER, JOINTS
+from services.cli.arm_port import Arm, ArmPort, arm_port, terminated_like_ctrl_c
+from services.cli.sweep_view import ImaginaryHand, watch_sweep
+
+if TYPE_CHECKING:
+    from calibration.arm import ArmSweep, Stored
+    from robot.eeprom import SetupBus
+
+
+def arm(
+    port: Annotated[str | None, typer.Option(help="Serial port of the arm, see `so101 ports`.")] = None,
+    robot: Annotated[
+        str | None, typer.Option(help="Robot file, or 'twin': then an imaginary hand moves the joints.")
+    ] = None,
+    arm: Annotated[Arm, typer.Option(help="Which arm of the robot.")] = Arm.FOLLOWER,
+    out: Annotated[
+        Path | None, typer.Option(help="Calibration file to write (LeRobot's format, JSON).")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write without asking once the sweep is done.")] = False,
+    foreign: Annotated[
+        Path | None,
+        typer.Option("--import", help="Instead of a sweep: a file of LeRobot (new or old) or phosphobot."),
+    ] = None,
+    nominal_ranges: Annotated[
+        bool, typer.Option("--nominal-ranges", help="With --import: the model's ranges where none are known.")
+    ] = False,
+) -> None:
+    """Measure an arm's ranges and zeros: homing offsets and limits into the servos, and a file.
+
+    Torque is off; you move every joint from stop to stop and press ENTER. Only then is the homing computed,
+    so no range can cross the servos' 0/4095. Nothing is written before you have agreed, and the servos get
+    their old values back if anything goes wrong in between.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    target = _target(out, robot, arm)
+    with terminated_like_ctrl_c():
+        if foreign is not None:
+            _import(console, foreign, target, port, robot, arm, nominal_ranges, yes)
+            return
+        with arm_port(port, robot, arm) as found:
+            _calibrate(console, found, target, yes)
+
+
+def _target(out: Path | None, robot: str | None, arm: Arm) -> Path:
+    if out is not None:
+        return out
+    if robot is not None and arm is Arm.FOLLOWER:
+        config, folder = load_robot(robot)
+        if config.kind == "serial":
+            return folder / config.calibration
+    raise ConfigError("say with --out FILE where the calibration goes")
+
+
+def _calibrate(console: Console, found: ArmPort, target: Path, yes: bool) -> None:
+    from calibration.arm import ArmSweep, energised, read_stored, release
+    from calibration.sweep import calibration_from
+    from robot.eeprom import SetupBus
+
+    with SetupBus(found.path) as bus:
+        stored = read_stored(bus)
+        console.print(f"All six servos of the {found.arm.value} answer on {bus.path}.")
+        driven = energised(stored)
+        if driven:
+            _ask_to_hold(console, driven)
+            release(bus)
+        sweep = ArmSweep(bus, stored)
+        watch_sweep(console, sweep, None if found.twin is None else ImaginaryHand(found.twin, found.arm))
+        calibration = calibration_from(sweep.joints, sweep.offsets, str(target))
+        console.print(_summary(calibration, sweep, stored))
+        _write(console, bus, calibration, stored, target, yes)
+
+
+def _ask_to_hold(console: Console, driven: list[str]) -> None:
+    if not sys.stdin.isatty():
+        raise CalibrationError(
+            f"the arm is energised ({', '.join(driven)}) and falls when it is released: park it first, "
+            "or run this in a terminal with somebody to hold it"
+        )
+    console.print(
+        f"[yellow]The arm is energised ({', '.join(driven)}) and falls when it is released.[/yellow]"
+    )
+    if not typer.confirm("Hold it with both hands. Release it now?"):
+        raise CalibrationError("the arm stays energised and was not calibrated")
+
+
+def _summary(calibration: Calibration, sweep: ArmSweep, stored: dict[str, Stored]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("joint")
+    for name in ("span", "range", "homing offset", "was"):
+        table.add_column(name, justify="right")
+    for joint, entry in calibration.joints.items():
+        table.add_row(
+            joint,
+            f"{sweep.joints[joint].span_deg:.1f}°",
+            f"{entry.range_min}..{entry.range_max}",
+            str(entry.homing_offset),
+            str(stored[joint].homing_offset),
+        )
+    return table
+
+
+def _write(
+    console: Console,
+    bus: SetupBus,
+    calibration: Calibration,
+    stored: dict[str, Stored],
+    target: Path,
+    yes: bool,
+) -> None:
+    from calibration.arm import write_calibration
+
+    _agree(f"Write this into the servos and to {target}?", yes)
+    written = write_calibration(bus, calibration, stored)
+    backup = replace_calibration(calibration, target)
+    console.print(f"Servos: {written} registers written, locked, read back. File: {target}.")
+    if backup is not None:
+        console.print(f"The file that was there is now {backup}.")
+    console.print(f"The arm now reads {_pose(bus, calibration)}.")
+
+
+def _agree(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not typer.confirm(question):
+        raise CalibrationError("nothing was written")
+
+
+def _pose(bus: SetupBus, calibration: Calibration) -> str:
+    import numpy as np
+
+    ticks = np.array([bus.read(entry.id, "present_position") for entry in calibration.joints.values()])
+    user = calibration.to_user(ticks)
+    units = ["%" if i == GRIPPER else "°" for i in range(len(JOINTS))]
+    return ", ".join(
+        f"{joint} {value:.1f}{unit}" for joint, value, unit in zip(JOINTS, user, units, strict=True)
+    )
+
+
+def _import(
+    console: Console,
+    path: Path,
+    target: Path,
+    port: str | None,
+    robot: str | None,
+    arm: Arm,
+    nominal: bool,
+    yes: bool,
+) -> None:
+    from calibration.arm import energised, read_stored
+    from calibration.foreign import read_foreign
+    from robot.eeprom import SetupBus
+
+    foreign = read_foreign(path)
+    console.print(f"{path} is in {foreign.title}.")
+    for line in foreign.unknown:
+        console.print(f"  It does not say {line}.")
+    if port is None and robot is None:
+        calibration = foreign.convert(nominal=nominal)
+        _agree(f"Write it to {target}?", yes)
+        replace_calibration(calibration, target)
+        console.print(f"Wrote {target}. The servos hold it once it is imported with --port.")
+        return
+    with arm_port(port, robot, arm) as found, SetupBus(found.path) as bus:
+        stored = read_stored(bus)
+        calibration = foreign.convert(stored, nominal=nominal)
+        if energised(stored):
+            raise CalibrationError(f"the arm is energised ({', '.join(energised(stored))}): park it first")
+        _write(console, bus, calibration, stored, target, yes)
