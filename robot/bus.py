@@ -17,7 +17,7 @@ from robot.errors import BusError, ServoError
 from robot.joints import SERVO_IDS
 from robot.packets import Packet, PacketParser
 from robot.port import SerialPort
-from robot.registers import REGISTERS, Area, Register, decode_signed, encode_signed
+from robot.registers import FILE_SIZE, REGISTERS, Area, Register, decode_signed, encode_signed
 
 JOINT_OF_ID: dict[int, str] = {servo_id: name for name, servo_id in SERVO_IDS.items()}
 """Joint name of each servo id of an SO-101."""
@@ -28,6 +28,13 @@ RETRIES = 2
 """With these a read that waits for two lost answers, one after the other, still fits a tick of 100 Hz, and
 a stall of a tick is no fault. Where one answer in fifty is spoilt, all three tries fail for some servo of six
 in five reads of 100 000.
+"""
+
+OWED_S = 0.5
+SHAPES = 16
+"""For so long after an answer was missing it may still come, late, and look like the answer to a newer
+request: same servo, same size. Until then each read asks for another number of bytes, by turns, and an answer
+of another size is not taken. That tells apart what 16 requests have left behind.
 """
 
 TORQUE_VALUES = (0, 1, 2)
@@ -100,6 +107,8 @@ class FeetechBus:
         self.status: dict[int, int] = {}
         self.joints = dict(joints)
         self._port = SerialPort(port, baud)
+        self._owed_until_s = -math.inf
+        self._turn = 0
 
     def __enter__(self) -> FeetechBus:
         return self
@@ -131,7 +140,7 @@ class FeetechBus:
             ServoError: it does not answer.
             PortError: the port is gone.
         """
-        return self._ask(packets.ping(servo_id), servo_id, 0).code
+        return self._ask(packets.ping(servo_id), servo_id).code
 
     def scan(self) -> tuple[int, ...]:
         """Ids of all servos that answer a broadcast ping, ascending.
@@ -147,7 +156,13 @@ class FeetechBus:
 
     def read_block(self, servo_id: int, address: int, size: int) -> Packet:
         """Read bytes of one servo; the packet's ``code`` is the error byte. Raises as :meth:`ping`."""
-        return self._ask(packets.read(servo_id, address, size), servo_id, size)
+        for attempt in range(1 + self.retries):
+            self.counters.retries += attempt > 0
+            replies = self._collect_block((servo_id,), address, size, patient=attempt == 0)
+            if replies:
+                return replies[servo_id]
+        self.counters.lost += 1
+        raise self.silent((servo_id,))
 
     def read(self, servo_id: int, name: str) -> int:
         """Read one register by name, decoded. Raises as :meth:`ping`."""
@@ -163,7 +178,7 @@ class FeetechBus:
             PortError: the port is gone.
         """
         self._guard(address, data)
-        return self._ask(packets.write(servo_id, address, data), servo_id, 0).code
+        return self._ask(packets.write(servo_id, address, data), servo_id).code
 
     def write(self, servo_id: int, name: str, value: int) -> int:
         """Write one register by name, encoded. Raises as :meth:`write_block`."""
@@ -175,7 +190,7 @@ class FeetechBus:
         register = REGISTERS[name]
         data = encode(register, value)
         self._guard(register.address, data)
-        return self._ask(packets.reg_write(servo_id, register.address, data), servo_id, 0).code
+        return self._ask(packets.reg_write(servo_id, register.address, data), servo_id).code
 
     def action(self) -> None:
         """Let all servos carry out their pending :meth:`reg_write` at once. Nobody answers."""
@@ -208,8 +223,7 @@ class FeetechBus:
             if attempt:
                 self.counters.retries += 1
                 missing.reverse()
-            request = packets.sync_read(missing, address, size)
-            replies |= self._collect(request, missing, size, patient=attempt == 0)
+            replies |= self._collect_block(missing, address, size, patient=attempt == 0)
             missing = [servo_id for servo_id in missing if servo_id not in replies]
             if not missing or time.monotonic() > last_request_s:
                 break
@@ -276,14 +290,35 @@ class FeetechBus:
         self.counters.transactions += 1
         self._port.write(request)
 
-    def _ask(self, request: bytes, servo_id: int, size: int) -> Packet:
+    def _ask(self, request: bytes, servo_id: int) -> Packet:
+        """One servo's answer without data. It says that the servo is there; of what was written only a read
+        does, as a late answer to an older request looks the same.
+        """
         for attempt in range(1 + self.retries):
             self.counters.retries += attempt > 0
-            reply = self._collect(request, (servo_id,), size, patient=attempt == 0).get(servo_id)
+            reply = self._collect(request, (servo_id,), 0, patient=attempt == 0).get(servo_id)
             if reply is not None:
                 return reply
         self.counters.lost += 1
         raise self.silent((servo_id,))
+
+    def _collect_block(
+        self, servo_ids: Sequence[int], address: int, size: int, *, patient: bool
+    ) -> dict[int, Packet]:
+        """Ask for the same block of these servos, in a shape that no answer still owed has."""
+        room = min(SHAPES, FILE_SIZE - address - size)
+        more = 0
+        if room > 0 and time.monotonic() < self._owed_until_s:
+            self._turn += 1
+            more = 1 + self._turn % room
+        if len(servo_ids) == 1:
+            request = packets.read(servo_ids[0], address, size + more)
+        else:
+            request = packets.sync_read(servo_ids, address, size + more)
+        replies = self._collect(request, servo_ids, size + more, patient=patient)
+        if more:
+            replies = {i: Packet(i, packet.code, packet.data[:size]) for i, packet in replies.items()}
+        return replies
 
     def _collect(
         self, request: bytes, servo_ids: Sequence[int], size: int, *, patient: bool
@@ -316,6 +351,8 @@ class FeetechBus:
             waiting.difference_update(parser.broken)
             # The bus has spoken: what is still missing comes in its turn now, or not at all.
             deadline_s = min(last_s, time.monotonic() + len(waiting) * answer_s + self.margin_s)
+        if len(replies) < len(servo_ids):
+            self._owed_until_s = time.monotonic() + OWED_S
         self.counters.dropped_bytes += parser.dropped + parser.pending
         return replies
 
