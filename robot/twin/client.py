@@ -47,6 +47,21 @@ class TwinControl:
         """Take the confuser away; returns the new truth."""
         return self._do("remove_confuser")
 
+    def place_board(
+        self, position_m: Sequence[float], rotation: Sequence[float] | None = None, before: str | None = None
+    ) -> dict[str, Any]:
+        """Show the printed board, see ``World.place_board``; flat on the table without a rotation."""
+        values: dict[str, Any] = {} if rotation is None else {"rotation": [float(q) for q in rotation]}
+        return self._do("place_board", position_m=[float(m) for m in position_m], before=before, **values)
+
+    def place_marker(self, marker: int, x_m: float, y_m: float, yaw_rad: float = 0.0) -> dict[str, Any]:
+        """Lay the middle of a printed single marker on a point of the table."""
+        return self._do("place_marker", marker=marker, x_m=x_m, y_m=y_m, yaw_rad=yaw_rad)
+
+    def remove_props(self) -> dict[str, Any]:
+        """Take board and markers away."""
+        return self._do("remove_props")
+
     def set_leader(self, user: FloatArray) -> dict[str, Any]:
         """A hand puts the leader into this pose, user units, shape (6,)."""
         return self._do("leader", user=np.asarray(user, dtype=np.float64).tolist())

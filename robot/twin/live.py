@@ -223,6 +223,13 @@ class LiveTwin:
                 world.place_confuser(**_floats(command, "x_m", "y_m", "yaw_rad"))
             case "remove_confuser":
                 world.remove_confuser()
+            case "place_board":
+                world.place_board(**command)
+            case "place_marker":
+                marker = int(command.pop("marker"))
+                world.props.place_marker(marker, **_floats(command, "x_m", "y_m", "yaw_rad"))
+            case "remove_props":
+                world.props.remove()
             case "leader":
                 world.set_leader(np.array(command["user"], dtype=np.float64))
             case "hand":

@@ -10,7 +10,8 @@ import numpy as np
 
 from robot.errors import TwinError
 from robot.seams import ByteArray, FloatArray
-from robot.twin.scene import load_scene
+from robot.twin.props import PaperView
+from robot.twin.scene import load_scene_to_render
 
 CAMERAS = ("wrist", "overhead")
 """Names of the twin's cameras."""
@@ -28,7 +29,8 @@ class Renderer:
     """
 
     def __init__(self, width_px: int = 640, height_px: int = 480) -> None:
-        self._model = load_scene()
+        self._model = load_scene_to_render()
+        self._paper = PaperView(self._model)
         self._data = mujoco.MjData(self._model)
         self.width_px, self.height_px = width_px, height_px
         backend = os.environ.get("MUJOCO_GL", "")
@@ -44,12 +46,14 @@ class Renderer:
         """One RGB picture, uint8 (height, width, 3).
 
         Args:
-            render_state: positions as :meth:`robot.twin.world.World.render_state` gives them.
+            render_state: positions and paper as :meth:`robot.twin.world.World.render_state` gives them.
             camera: one of ``CAMERAS``.
         """
         if camera not in CAMERAS:
             raise TwinError(f"the twin has no camera {camera!r}, it has {', '.join(CAMERAS)}")
-        self._data.qpos[:] = render_state
+        positions, paper = np.split(render_state, [self._model.nq])
+        self._data.qpos[:] = positions
+        self._paper.show(paper, self._data, self._option)
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
         self._renderer.update_scene(self._data, camera, self._option)

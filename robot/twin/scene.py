@@ -7,6 +7,7 @@ from pathlib import Path
 import mujoco
 
 from robot.joints import JOINTS
+from robot.twin.props import add_paper
 
 SCENE_XML = Path(__file__).resolve().parent / "scene.xml"
 
@@ -14,6 +15,13 @@ SCENE_XML = Path(__file__).resolve().parent / "scene.xml"
 def load_scene() -> mujoco.MjModel:
     """The twin's scene: arm, table, bowl, cube, confuser, cameras."""
     return mujoco.MjModel.from_xml_path(str(SCENE_XML))
+
+
+def load_scene_to_render() -> mujoco.MjModel:
+    """The same with the paper of :mod:`robot.twin.props`, which takes no part in the physics."""
+    spec = mujoco.MjSpec.from_file(str(SCENE_XML))
+    add_paper(spec)
+    return spec.compile()
 
 
 def joint_addresses(model: mujoco.MjModel) -> list[int]:

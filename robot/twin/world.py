@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from robot.registers import TICKS_PER_TURN, encode_signed
 from robot.seams import FloatArray
 from robot.twin.hand import Hand
 from robot.twin.motor import TICKS_PER_RAD, ServoParameters
+from robot.twin.props import FLAT, Props
 from robot.twin.register_files import FACTORY
 from robot.twin.scene import dof_addresses, joint_addresses, load_scene
 from robot.twin.servo import Drive, ServoBank
@@ -87,6 +89,7 @@ class World:
         hand = [int(self.model.body(name).id) for name in ("gripper", "moving_jaw")]
         self._hand_geoms = frozenset(np.flatnonzero(np.isin(self.model.geom_bodyid, hand)).tolist())
         self._confuser_present = False
+        self.props = Props()
         self._last_drive: Drive | None = None
         self.follower = self._bank(self.config.follower)
         self.leader = self._bank(self.config.leader)
@@ -145,6 +148,7 @@ class World:
             hand.let_go()
         self.place_cube(0.24, 0.0)
         self.remove_confuser()
+        self.props.remove()
 
     def step(self) -> None:
         """Advance the physics by one step of ``timestep_s``."""
@@ -216,6 +220,27 @@ class World:
         self.data.qpos[self._confuser : self._confuser + 7] = (*CONFUSER_AWAY, 1, 0, 0, 0)
         self.data.qvel[self._confuser_dof : self._confuser_dof + 6] = 0.0
         self._confuser_present = False
+
+    def place_board(
+        self,
+        position_m: Sequence[float],
+        rotation: Sequence[float] = FLAT,
+        before: str | None = None,
+    ) -> None:
+        """Show the printed board, see :meth:`robot.twin.props.Props.place_board`.
+
+        Args:
+            position_m: middle of its squares.
+            rotation: quaternion (w, x, y, z), by default flat, to be read from the base.
+            before: camera in whose frame both are (x right, y up, z towards it); ``None``: the base's.
+
+        Raises:
+            TwinError: there is no such camera, or a number is missing or not finite.
+        """
+        if before is None:
+            self.props.place_board(position_m, rotation)
+        else:
+            self.props.place_board_before(self.data, before, position_m, rotation)
 
     def _place(self, qpos: int, dof: int, x_m: float, y_m: float, yaw_rad: float) -> None:
         if not all(math.isfinite(v) for v in (x_m, y_m, yaw_rad)):
@@ -303,11 +328,11 @@ class World:
     @property
     def render_size(self) -> int:
         """Length of :meth:`render_state`."""
-        return int(self.model.nq)
+        return int(self.model.nq) + self.props.state.size
 
     def render_state(self) -> FloatArray:
-        """All positions, for the renderer, shape (render_size,)."""
-        return np.array(self.data.qpos)
+        """All positions, then where the paper is, for the renderer, shape (render_size,)."""
+        return np.concatenate([self.data.qpos, self.props.state])
 
 
 def _pose_rad(user: FloatArray) -> FloatArray:
