@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import json
+import subprocess
 from contextlib import ExitStack
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from robot.bus import FeetechBus
+from robot.errors import ConfigError
 from robot.joints import SERVO_IDS
 from robot.registers import REGISTERS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE
 from robot.twin.client import TwinProcess
+from services.bench.cycle import BAUD, timed, wire_ms
 
 IDS = tuple(SERVO_IDS.values())
-BITS_PER_BYTE, BAUD = 10, 1_000_000
-READ_BYTES = 8 + len(IDS) + len(IDS) * (6 + STATE_BLOCK_SIZE)
-WRITE_BYTES = 8 + len(IDS) * 3
-WIRE_MS = 1e3 * (READ_BYTES + WRITE_BYTES) * BITS_PER_BYTE / BAUD
-"""Time that the bytes of a cycle take on the wire: nothing can be faster."""
-
-
-def _timed(cycle: Callable[[], object], cycles: int) -> dict[str, Any]:
-    for _ in range(20):
-        cycle()
-    took_ms = np.empty(cycles)
-    cpu_s, began_s = time.process_time(), time.perf_counter()
-    for i in range(cycles):
-        start_s = time.perf_counter()
-        cycle()
-        took_ms[i] = 1e3 * (time.perf_counter() - start_s)
-    share = (time.process_time() - cpu_s) / (time.perf_counter() - began_s)
-    median, p99 = np.percentile(took_ms, (50, 99))
-    return {"cycle_ms": {"median": float(median), "p99": float(p99)}, "cpu_share": share}
+POSITION_BYTES = REGISTERS["present_position"].size
+WIRE_MS = wire_ms(len(IDS), STATE_BLOCK_SIZE)
+POSITIONS_WIRE_MS = wire_ms(len(IDS), POSITION_BYTES)
+ROOT = Path(__file__).resolve().parents[2]
+LEROBOT_PYTHON = ROOT / ".venv-lerobot" / "bin" / "python"
+"""Where ``bin/setup-lerobot`` puts it."""
+LEROBOT_START_S = 120.0
+"""It imports torch first."""
+LONGEST_CYCLE_S = 0.2
 
 
 def _present_pose(port: str) -> dict[int, int]:
     """Ticks by servo: the goals of all cycles, so that nothing moves. Raises ServoError."""
     with FeetechBus(port) as bus:
-        replies = bus.sync_read_all(IDS, REGISTERS["present_position"].address, 2)
+        replies = bus.sync_read_all(IDS, REGISTERS["present_position"].address, POSITION_BYTES)
     return {i: int.from_bytes(packet.data, "little") for i, packet in replies.items()}
 
 
@@ -51,7 +42,7 @@ def _ours(port: str, cycles: int, goals: dict[int, int]) -> dict[str, Any]:
             bus.sync_read(IDS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
             bus.sync_write("goal_position", goals)
 
-        return _timed(cycle, cycles)
+        return timed(cycle, cycles, WIRE_MS)
 
 
 def _vendor_sdk(port: str, cycles: int, goals: dict[int, int]) -> dict[str, Any]:
@@ -73,13 +64,13 @@ def _vendor_sdk(port: str, cycles: int, goals: dict[int, int]) -> dict[str, Any]
         writer.txPacket()
 
     try:
-        return _timed(cycle, cycles)
+        return timed(cycle, cycles, WIRE_MS)
     finally:
         handler.closePort()
 
 
 def _rustypot(port: str, cycles: int, goals: dict[int, int]) -> dict[str, Any]:
-    """Rustypot has no call for the whole block: it reads positions only, 93 bytes fewer on the wire."""
+    """Rustypot has no call for the whole block: it reads positions only, 78 bytes fewer on the wire."""
     from rustypot import Sts3215PyController
 
     controller = Sts3215PyController(serial_port=port, baudrate=BAUD, timeout=0.1)
@@ -89,16 +80,57 @@ def _rustypot(port: str, cycles: int, goals: dict[int, int]) -> dict[str, Any]:
         controller.sync_read_present_position(list(IDS))
         controller.sync_write_raw_goal_position(list(IDS), ticks)
 
-    return _timed(cycle, cycles)
+    try:
+        return timed(cycle, cycles, POSITIONS_WIRE_MS)
+    finally:
+        controller.close()
 
 
-def bench_bus(port: str | None, cycles: int) -> dict[str, Any]:
+def _lerobot(port: str, cycles: int, python: Path) -> dict[str, Any]:
+    """LeRobot in its own interpreter; it reads positions only, too."""
+    # Ours comes last on its path: what LeRobot imports is its own.
+    script = f"import sys; sys.path.append({str(ROOT)!r})\n"
+    script += f"from services.bench.lerobot_cycle import main; main({port!r}, {cycles})"
+    command = [str(python), "-c", script]
+    limit_s = LEROBOT_START_S + LONGEST_CYCLE_S * cycles
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"LeRobot could not be timed with {python}: {error}") from error
+    if done.returncode != 0:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise ConfigError(
+            f"{python} could not time LeRobot: {last}. Install it with bin/setup-lerobot, or leave it out"
+        )
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def lerobot_python(asked: Path | None) -> Path | None:
+    """The interpreter that has LeRobot: the one asked for, or ``.venv-lerobot``'s where that is.
+
+    Raises:
+        ConfigError: the one asked for is not there.
+    """
+    if asked is not None and not asked.is_file():
+        raise ConfigError(f"no Python at {asked}: install LeRobot with bin/setup-lerobot, or leave it out")
+    return asked or (LEROBOT_PYTHON if LEROBOT_PYTHON.is_file() else None)
+
+
+def bench_bus(port: str | None, cycles: int, python: Path | None = None) -> dict[str, Any]:
     """Time cycles on a port, or on a twin that is started here where there is none.
+
+    Args:
+        port: serial port.
+        cycles: how many to time.
+        python: interpreter that has LeRobot.
 
     Raises:
         PortError: the port cannot be opened.
         ServoError: servos do not answer; the message names them, and nothing was written.
+        ConfigError: ``python`` is no interpreter that has LeRobot.
     """
+    python = lerobot_python(python)
     with ExitStack() as stack:
         if port is None:
             port = stack.enter_context(TwinProcess(cameras=False)).follower
@@ -107,4 +139,6 @@ def bench_bus(port: str | None, cycles: int) -> dict[str, Any]:
         peers = {"feetech-servo-sdk": _vendor_sdk(port, cycles, goals)}
         if find_spec("rustypot") is not None:
             peers["rustypot (positions only)"] = _rustypot(port, cycles, goals)
-    return {**ours, "wire_ms": WIRE_MS, "cycles": cycles, "peers": peers}
+        if python is not None:
+            peers["lerobot (positions only)"] = _lerobot(port, cycles, python)
+    return {**ours, "cycles": cycles, "peers": peers}

@@ -38,12 +38,19 @@ def bus(
         str | None, typer.Option(help="serial port; default a twin that is started for it")
     ] = None,
     cycles: Annotated[int, typer.Option(min=10, help="cycles to time")] = 1000,
+    lerobot_python: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SO101_LEROBOT_PYTHON",
+            help="interpreter that has LeRobot; default .venv-lerobot's (bin/setup-lerobot) where that is",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Time of a cycle: block read of six servos and sync write of six goals. The arm holds its pose."""
     from services.bench.bus import bench_bus
 
-    _show("bus", bench_bus(port, cycles), as_json)
+    _show("bus", bench_bus(port, cycles, lerobot_python), as_json)
 
 
 @app.command()
@@ -129,6 +136,6 @@ def pickups(
 @app.command(name="all")
 def everything() -> None:
     """Bus, inference and loop, one after the other."""
-    bus(None, 1000, False)
+    bus(None, 1000, None, False)
     inference(None, 300, 1, ExecutionProvider.CPU, False)
     loop(None, 20.0, None, None, False)

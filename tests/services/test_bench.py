@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from robot.bus import FeetechBus
-from robot.errors import ServoError, TwinError
+from robot.errors import ConfigError, ServoError, TwinError
 from robot.registers import REGISTERS
 from services.bench.bus import IDS, _present_pose, _vendor_sdk, bench_bus
 from services.bench.loop import _pick
@@ -46,6 +46,35 @@ def test_a_peer_that_loses_answers_writes_the_pose_all_the_same(servos: ServedBu
     servos.faults.lose[2] = 3
     _vendor_sdk(servos.path, 2, pose)
     assert goals(servos.path) == pose and all(pose.values())
+
+
+def fake_python(folder: Path, script: str) -> Path:
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_cycle_is_told_with_its_ratio_to_the_wire_and_beside_its_peers(
+    servos: ServedBus, tmp_path: Path
+) -> None:
+    python = fake_python(tmp_path, """echo 'it says things'; echo '{"version": "0.6.1"}'""")
+    result = bench_bus(servos.path, 10, python)
+    assert result["wire_ms"] == pytest.approx(1.66)
+    assert result["ratio_to_wire"] == pytest.approx(result["cycle_ms"]["median"] / 1.66)
+    assert 0.0 < result["cpu_share"] < 1.0
+    peers = result["peers"]
+    assert peers["lerobot (positions only)"] == {"version": "0.6.1"}
+    assert peers["feetech-servo-sdk"]["wire_ms"] == result["wire_ms"]
+    assert peers["rustypot (positions only)"]["wire_ms"] == pytest.approx(0.88)
+
+
+def test_a_python_without_lerobot_is_told_with_its_last_words(servos: ServedBus, tmp_path: Path) -> None:
+    python = fake_python(tmp_path, "echo 'No module named lerobot' >&2; exit 1")
+    with pytest.raises(ConfigError, match=r"No module named lerobot.*bin/setup-lerobot"):
+        bench_bus(servos.path, 10, python)
+    with pytest.raises(ConfigError, match="no Python at"):
+        bench_bus(servos.path, 10, tmp_path / "absent")
 
 
 class Refusing:
