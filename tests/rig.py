@@ -168,8 +168,7 @@ class Rig:
 
     def goals_since(self, time_s: float, arm: str = "follower") -> list[dict[str, Any]]:
         """Goals that changed in the servos after a monotonic time, as the servos saw them."""
-        goals = self.twin.goal_log()["goals"]
-        return [goal for goal in goals if goal["arm"] == arm and goal["time_s"] > time_s]
+        return [goal for goal in self.twin.goal_log(time_s) if goal["arm"] == arm]
 
     def stopped(self, applied_s: float, longest_s: float = 5.0, settle_s: float = 0.5) -> Reaction:
         """Wait until the arm has stopped for a fault, and until nothing more may come."""

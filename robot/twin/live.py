@@ -31,6 +31,7 @@ from robot.registers import FILE_SIZE
 from robot.seqlock import SharedBlock
 from robot.twin import child, render_state
 from robot.twin.adapters import Adapters
+from robot.twin.bus_faults import BusFaults
 from robot.twin.camera_faults import CameraEvent, CameraTrouble
 from robot.twin.emulator import BusEmulator
 from robot.twin.faults import Arm, Event, FaultEvent, load_faults, parse_fault
@@ -239,6 +240,8 @@ class LiveTwin:
                 self._plug(_arm(command), command["joints"])
             case "reset":
                 world.reset(int(command.get("seed", 0)))
+                for wire in self.wires.values():
+                    wire.emulator.faults = BusFaults()
             case "fault":
                 self._apply(parse_fault(command))
                 return world.truth() | {"applied_s": time.monotonic()}
