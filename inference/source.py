@@ -149,10 +149,12 @@ class PolicySource:
         except CommandError:
             self.counters.foreign += 1
             return
-        if message.run_id != self._run_id or (self._executor is not None and message.fps != self._fps):
+        pause = not len(message.actions)
+        other_rate = self._executor is not None and message.fps != self._fps and not pause
+        if message.run_id != self._run_id or other_rate:
             self.counters.foreign += 1
             return
-        if not len(message.actions):
+        if pause:
             self._executor = None
             return
         if self._executor is None:

@@ -33,8 +33,12 @@ LATENCY_S = 0.1
 """How old the content of a picture can be on arrival; the twin has 0.03 s, USB cameras 0.05 to 0.1 s."""
 SLOW_SHARE = 2.0 / 3.0
 """Share of the configured rate under which a camera is slow: one that is short of light halves its rate."""
-RATE_FRAMES = 30
-"""Pictures over which the rate is taken: one second of a camera at 30 per second."""
+BRISK_SHARE = 0.8
+"""Share from which it no longer is."""
+RATE_FRAMES = 60
+"""Pictures over which the rate is taken: two seconds of a camera at 30 per second."""
+GAP_S = 0.5
+"""A longer gap between two pictures is not slowness: the camera was stale, or the machine stood still."""
 BLIND_S = 0.5
 """How long a black or blank picture may pass: a hand before the lens is no fault of the camera."""
 _STRIDE = 4
@@ -137,8 +141,7 @@ class CameraHealth:
         self._fps = fps
         self._times_s: deque[float] = deque(maxlen=RATE_FRAMES + 1)
         self._freeze = FreezeWatch()
-        self._frozen = False
-        self._black = False
+        self._frozen = self._black = self._slow = False
         self._blind_since_s: float | None = None
 
     @property
@@ -148,7 +151,11 @@ class CameraHealth:
 
     def update(self, image: ByteArray, time_s: float, position_deg: FloatArray | None) -> None:
         """Take the next picture; the arguments are those of :meth:`FreezeWatch.update`."""
+        if self._times_s and time_s - self._times_s[-1] > GAP_S:
+            self._times_s.clear()
         self._times_s.append(time_s)
+        share = BRISK_SHARE if self._slow else SLOW_SHARE
+        self._slow = len(self._times_s) > RATE_FRAMES and self.fps < share * self._fps
         self._black = is_black(image)
         if not is_blank(image):
             self._blind_since_s = None
@@ -163,7 +170,7 @@ class CameraHealth:
             found.append(_black(name) if self._black else _blank(name))
         elif self._frozen:
             found.append(_frozen(name))
-        if len(self._times_s) > RATE_FRAMES and self.fps < SLOW_SHARE * self._fps:
+        if self._slow:
             found.append(_slow(name, self.fps, self._fps))
         return tuple(found)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from inference.source import ChunkMessage, PolicySource, pack_chunk, unpack_chunk
+from inference.source import ChunkMessage, PolicySource, pack_chunk, pack_pause, unpack_chunk
 from robot.errors import CommandError, ConfigError
 from robot.mailbox import MailboxClient
 from robot.seams import ArmState
@@ -68,6 +68,21 @@ def test_chunks_become_targets(tmp_path: Path) -> None:
     assert source.counters.taken == 2
     source.close()
     assert not path.exists()
+
+
+def test_a_pause_forgets_what_came_before_and_ends_with_the_next_chunk(tmp_path: Path) -> None:
+    path = tmp_path / "c.sock"
+    source, client = source_at(path), MailboxClient(path)
+    client.send(chunk(100, 10.0, steps=40))
+    np.testing.assert_allclose(source.target(101, STATE), 10.0)
+    client.send(pack_pause(8, 101))  # of another run
+    np.testing.assert_allclose(source.target(102, STATE), 10.0)
+    client.send(pack_pause(7, 102))
+    assert source.target(103, STATE) is None
+    assert source.chunk_age_ticks == -1
+    client.send(chunk(104, 30.0))
+    np.testing.assert_allclose(source.target(105, STATE), 30.0)
+    source.close()
 
 
 def test_what_is_not_for_this_run_is_ignored(tmp_path: Path) -> None:
