@@ -11,14 +11,14 @@ import numpy as np
 from robot.twin.emulator import BusEmulator
 from robot.twin.servo import ServoBank
 from robot.twin.wire import PtyWire
-from robot.twin.world import World
+from robot.twin.world import World, WorldConfig
 
 
 class ServedBus:
     """The follower's servos without physics, behind a pty, served by a thread."""
 
-    def __init__(self) -> None:
-        self.bank: ServoBank = World().follower
+    def __init__(self, config: WorldConfig | None = None) -> None:
+        self.bank: ServoBank = World(config).follower
         self.bank.reset_pose(np.zeros(6))
         self.wire = PtyWire(BusEmulator(self.bank))
         self.faults = self.wire.emulator.faults
