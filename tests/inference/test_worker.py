@@ -5,7 +5,7 @@ import pytest
 
 from inference.bundle import load_bundle
 from inference.source import unpack_chunk
-from inference.worker import Eyes, Worker
+from inference.worker import Eyes, Trouble, Worker
 from robot.errors import CommandError
 from robot.mailbox import to_json
 from robot.seams import Frame
@@ -34,14 +34,21 @@ class Scene:
         self.frame: Frame | None = None
         self.sent: list[bytes] = []
         self.refuse = False
-        eyes = Eyes(lambda: self.record, lambda camera: self.frame)
-        self.worker = Worker(bundle.policy, bundle.manifest, eyes, self.send, self.clock, {"pid": 1})
+        self.trouble: Trouble | None = None
+        self.holds = 0
+        eyes = Eyes(lambda: self.record, lambda camera: self.frame, lambda camera: self.trouble)
+        self.worker = Worker(
+            bundle.policy, bundle.manifest, eyes, self.send, self.clock, {"pid": 1}, self.hold
+        )
         self.look(600)
 
     def send(self, payload: bytes) -> None:
         if self.refuse:
             raise CommandError("nobody listens", code="unreachable")
         self.sent.append(payload)
+
+    def hold(self) -> None:
+        self.holds += 1
 
     def look(self, tick: int, run_id: int = 3) -> None:
         self.record["tick"], self.record["time_s"] = tick, self.clock.time_s
@@ -102,6 +109,81 @@ def test_a_stale_camera_stops_the_chunks_and_is_named(scene: Scene) -> None:
     scene.frame = None
     assert not scene.worker.step()
     assert "no picture from camera wrist" in scene.worker.status()["waiting"]
+
+
+def test_late_pictures_pause_the_arm_and_the_run_goes_on_with_the_next(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    assert scene.worker.step()
+    for k in range(6):  # 0.2 to 0.45 s without a new picture
+        old = scene.frame
+        scene.clock.time_s += 0.21 if k == 0 else 0.04
+        scene.look(613 + k)
+        scene.frame = old
+        assert not scene.worker.step()
+    assert len(unpack_chunk(scene.sent[0]).actions) > 0
+    assert [len(unpack_chunk(sent).actions) for sent in scene.sent[1:]] == [0]
+    assert (scene.holds, scene.worker.status()["blind"]) == (0, None)
+    scene.clock.time_s += 0.02
+    scene.look(630)
+    assert scene.worker.step()
+    assert scene.worker.status()["waiting"] is None
+
+
+def test_no_picture_for_half_a_second_ends_the_run(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    assert scene.worker.step()
+    old = scene.frame
+    scene.clock.time_s += 0.51
+    scene.look(631)
+    scene.frame = old
+    assert not scene.worker.step()
+    assert scene.holds == 0  # first the reason, then the hold
+    blind = scene.worker.status()["blind"]
+    assert blind["code"] == "camera_stale" and "camera wrist" in blind["message"]
+    scene.clock.time_s += 0.003
+    scene.look(632)
+    for _ in range(3):
+        assert not scene.worker.step()
+    assert scene.holds == 1
+    assert [len(unpack_chunk(sent).actions) for sent in scene.sent[1:]] == [0]
+
+
+def test_a_camera_that_is_not_trusted_ends_the_run_until_the_next_one_begins(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    assert scene.worker.step()
+    scene.trouble = Trouble("camera_frozen", "camera wrist repeats one picture")
+    assert not scene.worker.step()  # between two policy steps: it does not wait for the next
+    assert len(unpack_chunk(scene.sent[-1]).actions) == 0
+    scene.trouble = None
+    for k in range(10):
+        scene.clock.time_s += 0.05
+        scene.look(603 + 3 * k)
+        assert not scene.worker.step()
+    assert scene.holds == 1 and len(scene.sent) == 2
+    scene.clock.time_s += 0.1
+    scene.look(640, run_id=4)
+    assert scene.ask(op="begin", run_id=4, pickup_xy_m=[0.25, 0])["ok"]
+    assert scene.worker.status()["blind"] is None
+    assert scene.worker.step()
+
+
+def test_an_arm_that_does_not_execute_the_run_is_not_told_to_hold(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    scene.trouble = Trouble("camera_lost", "camera wrist gives no pictures any more")
+    scene.look(601, run_id=2)
+    for _ in range(3):
+        assert not scene.worker.step()
+    assert scene.holds == 0
+    scene.look(602)
+    assert not scene.worker.step()
+    assert scene.holds == 1
+
+
+def test_no_run_begins_on_a_camera_that_is_not_trusted(scene: Scene) -> None:
+    scene.trouble = Trouble("camera_black", "camera wrist gives black pictures")
+    answer = scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    assert answer == {"ok": False, "code": "camera_black", "message": "camera wrist gives black pictures"}
+    assert scene.worker.status()["state"] == "idle"
 
 
 def test_no_chunks_without_a_controller_that_executes_the_run(scene: Scene) -> None:
