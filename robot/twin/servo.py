@@ -15,17 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from robot.registers import (
-    BAUD_BY_CODE,
     CURRENT_MA_PER_UNIT,
     REGISTERS,
     TICKS_PER_TURN,
     VOLTAGE_V_PER_UNIT,
-    StatusBit,
     encode_signed,
 )
 from robot.seams import FloatArray
 from robot.twin.motor import DUTY_PER_RAD_AND_P, TICKS_PER_RAD, Profile, ServoParameters
+from robot.twin.protection import Protection
 from robot.twin.register_files import RegisterFiles
+from robot.twin.roster import Roster
 
 SPEED_QUANTUM = 50
 """Present speed is reported in multiples of 50 steps/s, as every logged real servo does."""
@@ -37,15 +37,9 @@ MAX_WORD = 0x7FFF
 """Largest magnitude of a signed word."""
 SLOW_EVERY = 10
 """Physics steps between two passes of the slow loop (current, supply, heat, overload): 33 ms."""
-PROTECTION_UNIT_S = 0.01
-"""One unit of the protection time and over-current time registers."""
 SET_MIDDLE = 128
 """Writing this to torque enable makes the present position 2048."""
 
-_ID = REGISTERS["id"].address
-_BAUD = REGISTERS["baud_rate"].address
-_SPEED_OF_CODE = np.array(BAUD_BY_CODE + (0,) * (256 - len(BAUD_BY_CODE)))
-"""Bits per second by register value; a servo with another code hears nothing at all."""
 _PRESENT = struct.Struct("<HHHBBBBBHH")
 """The block of present values, from position to current, in the order of the register table."""
 _PRESENT_FIRST = REGISTERS["present_position"].address
@@ -92,23 +86,15 @@ class ServoBank:
         self.position_rad = np.zeros(self.n)
         self.velocity_rad_s = np.zeros(self.n)
         self.force_nm = np.zeros(self.n)
-        self.temperature_c = np.full(self.n, self.parameters.ambient_c)
-        self.supply_v = np.full(self.n, self.parameters.supply_v)
-        self.voltage_v = self.supply_v.copy()
-        self.current_a = np.zeros(self.n)
         self._pending: deque[tuple[float, int, float]] = deque()
         self._goal = np.zeros(self.n)
         self._profile = Profile(np.zeros(self.n))
         self._steps = 0
-        self._overload_s = np.zeros(self.n)
-        self.overloaded = np.zeros(self.n, dtype=bool)
-        self._over_current_s = np.zeros(self.n)
-        self.over_current = np.zeros(self.n, dtype=bool)
-        self._hot = np.zeros(self.n, dtype=bool)
-        self.powered = np.ones(self.n, dtype=bool)
-        """Which servos' cables are connected, by slot; see :meth:`plug`."""
-        self.deaf = np.zeros(self.n, dtype=bool)
-        """Servos that neither hear nor answer until their power is cycled; what they do they go on doing."""
+        self._protection = Protection(self.n, self.parameters)
+        self.temperature_c = self._protection.temperature_c
+        self.supply_v = self._protection.supply_v
+        self.overloaded = self._protection.overloaded
+        self._roster = Roster(self._files)
         self.stuck = np.zeros(self.n, dtype=bool)
         """Joints that something blocks; see :meth:`block`."""
         self._wild_ticks: dict[int, tuple[int, int]] = {}
@@ -124,12 +110,11 @@ class ServoBank:
     @property
     def ids(self) -> tuple[int, ...]:
         """Ids of the servos that hear, in the order of the joints; a double id stands there twice."""
-        return tuple(self._files.ram[self.powered & ~self.deaf, _ID].tolist())
+        return self._roster.ids()
 
     def ids_at(self, baud: int) -> tuple[int, ...]:
         """Those of :attr:`ids` that hear at this speed."""
-        ram = self._files.ram
-        return tuple(ram[self.powered & ~self.deaf & (_SPEED_OF_CODE[ram[:, _BAUD]] == baud), _ID].tolist())
+        return self._roster.ids(baud)
 
     def read(self, servo_id: int, address: int, size: int) -> bytes:
         """Bytes of one register file, of the first servo with this id; past its end are zeros."""
@@ -147,7 +132,10 @@ class ServoBank:
 
     def error_byte(self, servo_id: int) -> int:
         """Error byte that the servo puts into its status packets."""
-        return self._status(self.slots(servo_id)[0])
+        i = self.slots(servo_id)[0]
+        if self._dirty:
+            self._recompute()
+        return self._protection.status(i)
 
     def reboot(self, servo_id: int) -> None:
         """Power cycle one servo: RAM registers fall back, torque is off, latched errors are gone."""
@@ -164,22 +152,20 @@ class ServoBank:
 
     def slots(self, servo_id: int) -> list[int]:
         """Indices of the connected servos with this id, deaf ones too. Raises KeyError if none has it."""
-        found = np.flatnonzero(self.powered & (self._files.ram[:, _ID] == servo_id)).tolist()
-        if not found:
-            raise KeyError(servo_id)
-        return found
+        return self._roster.slots(servo_id)
 
     def power_cycle(self) -> None:
         """Switch the supply off and on again: all connected servos boot."""
-        for i in np.flatnonzero(self.powered).tolist():
+        for i in np.flatnonzero(self._roster.powered).tolist():
             self._boot(i)
 
     def plug(self, slots: Collection[int]) -> None:
         """Connect these servos' cables and no others; one that gets power boots."""
         for i in range(self.n):
-            connected, self.powered[i] = bool(self.powered[i]), i in slots
-            if not connected and self.powered[i]:
+            connected, self._roster.powered[i] = bool(self._roster.powered[i]), i in slots
+            if not connected and self._roster.powered[i]:
                 self._boot(i)
+        self._roster.recount()
         self._dirty = True
 
     def force(self, servo_id: int, name: str, value: int) -> None:
@@ -193,7 +179,8 @@ class ServoBank:
         """Trip the overload protection; a ``deaf`` servo then says nothing until its power is cycled."""
         for i in self.slots(servo_id):
             self.overloaded[i] = True
-            self.deaf[i] |= deaf
+            self._roster.deaf[i] |= deaf
+        self._roster.recount()
         self._dirty = True
 
     def block(self, servo_id: int, *, blocked: bool) -> None:
@@ -223,14 +210,11 @@ class ServoBank:
     def reset_pose(self, position_rad: FloatArray) -> None:
         """Begin anew, cool and at rest in a pose; goals and setpoints follow, nothing moves."""
         self.time_s, self._steps = 0.0, 0
-        self.temperature_c[:] = self.parameters.ambient_c
-        self.voltage_v = self.supply_v.copy()
-        self.current_a = np.zeros(self.n)
+        self._protection.restart()
         self.position_rad = position_rad.astype(np.float64).copy()
         self.velocity_rad_s[:] = 0.0
         self.force_nm[:] = 0.0
         self._pending.clear()
-        self._hot[:] = False
         for i in range(self.n):
             self._clear_protection(i)
             self._files.put(i, "goal_position", round(self.present_tick(i)) % TICKS_PER_TURN)
@@ -284,26 +268,13 @@ class ServoBank:
         self.force_nm[:] = force_nm
         self._steps += 1
         if self._steps % SLOW_EVERY == 0:
-            self._supervise(dt_s * SLOW_EVERY)
-
-    def _supervise(self, dt_s: float) -> None:
-        """Current, supply, heat and overload: the firmware's slow loop."""
-        p = self.parameters
-        force = np.where(self._on, self.force_nm, 0.0)
-        self.current_a = np.where(self._on, p.current_a(force, self.velocity_rad_s, self.voltage_v), 0.0)
-        self.voltage_v = self.supply_v - p.wire_ohm * float(self.current_a.sum())
-        winding_a = force / p.kt_nm_per_a
-        heating_w = (
-            winding_a**2 * p.resistance_ohm
-            - (self.temperature_c - p.ambient_c) / p.thermal_resistance_k_per_w
-        )
-        self.temperature_c += heating_w / p.heat_capacity_j_per_k * dt_s
-        self._protect(dt_s)
+            since_s = dt_s * SLOW_EVERY
+            self._dirty |= self._protection.advance(self._on, self.force_nm, self.velocity_rad_s, since_s)
 
     @property
     def idle(self) -> bool:
         """Whether no servo is driven and nothing is waiting to happen."""
-        waiting = self._dirty or self._pending or (self.voltage_v != self.supply_v).any()
+        waiting = self._dirty or self._pending or (self._protection.voltage_v != self.supply_v).any()
         return not (waiting or self._on.any() or self.velocity_rad_s.any())
 
     def present_tick(self, index: int) -> float:
@@ -322,13 +293,16 @@ class ServoBank:
     def _boot(self, i: int) -> None:
         self._files.boot(i)
         self._clear_protection(i)
-        self.deaf[i] = False
+        self._roster.deaf[i] = False
+        self._roster.recount()
         self._goal[i] = 0.0
 
     def _react(self, i: int, names: set[str], torque: int) -> None:
         """Act on written registers; ``torque`` is what torque enable held before."""
         if "torque_enable" in names and self._get(i, "torque_enable") != torque:
             self._torque_switched(i)
+        if not names.isdisjoint(("id", "baud_rate")):
+            self._roster.recount()
         self._dirty |= names != {"goal_position"}
         if "goal_position" in names and self._get(i, "operating_mode") == 0:
             self._pending.append((self.time_s + self.parameters.command_delay_s, i, self._clamped_goal(i)))
@@ -348,14 +322,7 @@ class ServoBank:
             self._goal[i] = goal
 
     def _clear_protection(self, i: int) -> None:
-        """Only switching torque, or a reboot, gives a servo its force back that protects itself.
-
-        New goals do not, though the manual says so: a controller writes one each tick, and users of real
-        grippers find theirs overloaded until a power cycle.
-        """
-        self.overloaded[i] = False
-        self.over_current[i] = False
-        self._overload_s[i] = self._over_current_s[i] = 0.0
+        self._protection.clear(i)
         self._dirty = True
 
     def _to_zero_frame(self, i: int, tick: float) -> float:
@@ -378,12 +345,12 @@ class ServoBank:
 
         p = self.parameters
         mode = column("operating_mode")
+        self._protection.configure(column)
         self._velocity_mode = mode == 1
         self._any_velocity_mode = bool(self._velocity_mode.any())
-        unloading = column("unloading_condition").astype(np.int64)
-        limp = self._hot & ((unloading & StatusBit.HEAT) != 0)
-        limp |= self.over_current & ((unloading & StatusBit.CURRENT) != 0)
-        self._on = (column("torque_enable") == 1) & (mode <= 1) & ~limp & self.powered
+        self._on = (
+            (column("torque_enable") == 1) & (mode <= 1) & ~self._protection.limp & self._roster.powered
+        )
         self._goal_speed = column("goal_speed")
         speed = np.abs(self._goal_speed)
         unlimited = (speed == 0) & ((column("phase").astype(np.int64) & 8) != 0)
@@ -391,49 +358,15 @@ class ServoBank:
         acceleration = column("acceleration")
         self._acceleration_limit = np.where(acceleration == 0, 1e9, acceleration * ACCELERATION_STEPS_S2)
         limit_pct = np.minimum(column("torque_limit"), 1000.0) / 10.0
-        weak = self.overloaded & ((unloading & StatusBit.OVERLOAD) != 0)
-        limit_pct = np.where(weak, np.minimum(limit_pct, column("protective_torque")), limit_pct)
+        limit_pct = np.where(
+            self._protection.weak, np.minimum(limit_pct, column("protective_torque")), limit_pct
+        )
         stall = p.stall_force_nm(self.supply_v)
         self._stiffness = np.where(self._on, stall * DUTY_PER_RAD_AND_P * column("p_gain"), 0.0)
         self._force_limit = np.where(self._on, stall * limit_pct / 100.0, 0.0)
         self._damping = np.where(self._on, p.driven_damping_nm_s_per_rad, p.viscous_nm_s_per_rad)
-        self._overload_pct = column("overload_torque")
-        self._overload_after_s = column("protection_time") * PROTECTION_UNIT_S
-        self._protection_a = column("protection_current") * CURRENT_MA_PER_UNIT / 1000.0
-        self._over_current_after_s = column("over_current_time") * PROTECTION_UNIT_S
-        self._max_temperature_c = column("max_temperature")
         self._dirty = False
         self._drive = Drive(np.zeros(self.n), self._stiffness, self._force_limit, self._damping)
-
-    def _protect(self, dt_s: float) -> None:
-        """Overload for its time leaves the protective torque; over-current for its time, and heat as long as
-        it lasts, leave none. The unloading register says which of them do so.
-        """
-        duty_pct = 100.0 * np.abs(self.force_nm) / self.parameters.stall_force_nm(self.supply_v)
-        over = (duty_pct > self._overload_pct) & self._on
-        self._overload_s = np.where(over, self._overload_s + dt_s, 0.0)
-        tripped = over & (self._overload_s > self._overload_after_s) & ~self.overloaded
-        self._over_current_s = np.where(self.current_a > self._protection_a, self._over_current_s + dt_s, 0.0)
-        cut = (self._over_current_s > self._over_current_after_s) & ~self.over_current
-        hot = self.temperature_c > self._max_temperature_c
-        if (tripped | cut | (hot != self._hot)).any():
-            self.overloaded |= tripped
-            self.over_current |= cut
-            self._hot = hot
-            self._dirty = True
-
-    def _status(self, i: int) -> int:
-        volts = self.voltage_v[i] / VOLTAGE_V_PER_UNIT
-        status = 0
-        if volts < self._get(i, "min_voltage") or volts > self._get(i, "max_voltage"):
-            status |= StatusBit.VOLTAGE
-        if self.temperature_c[i] > self._get(i, "max_temperature"):
-            status |= StatusBit.HEAT
-        if self.over_current[i]:
-            status |= StatusBit.CURRENT
-        if self.overloaded[i]:
-            status |= StatusBit.OVERLOAD
-        return status
 
     def _refresh(self, i: int, asked: range) -> None:
         """Write the present values into the register file, rounded and encoded as the firmware does.
@@ -457,13 +390,13 @@ class ServoBank:
             position,
             encode_signed(speed, 15),
             encode_signed(load, 10),
-            _within(round(float(self.voltage_v[i]) / VOLTAGE_V_PER_UNIT), 0, 255),
+            _within(round(float(self._protection.voltage_v[i]) / VOLTAGE_V_PER_UNIT), 0, 255),
             _within(temperature, 0, 255),
             0,
-            self._status(i),
+            self._protection.status(i),
             int(speed != 0),
             position,
-            _within(round(1000.0 * float(self.current_a[i]) / CURRENT_MA_PER_UNIT), 0, MAX_WORD),
+            _within(round(1000.0 * float(self._protection.current_a[i]) / CURRENT_MA_PER_UNIT), 0, MAX_WORD),
         )
         self._files.ram[i, _PRESENT_FIRST:_PRESENT_END] = np.frombuffer(block, np.uint8)
 
