@@ -70,9 +70,8 @@ class Protection:
     @property
     def limp(self) -> NDArray[np.bool_]:
         """Servos that give no force, as far as their unloading register has them do so."""
-        return self._unloading(self.hot, StatusBit.HEAT) | self._unloading(
-            self.over_current, StatusBit.CURRENT
-        )
+        hot = self._unloading(self.hot, StatusBit.HEAT)
+        return hot | self._unloading(self.over_current, StatusBit.CURRENT)
 
     @property
     def weak(self) -> NDArray[np.bool_]:
@@ -80,7 +79,8 @@ class Protection:
         return self._unloading(self.overloaded, StatusBit.OVERLOAD)
 
     def _unloading(self, who: NDArray[np.bool_], bit: int) -> NDArray[np.bool_]:
-        return np.logical_and(who, (self._unloads & bit) != 0)
+        unloading: NDArray[np.bool_] = who & ((self._unloads & bit) != 0)
+        return unloading
 
     def advance(
         self, on: NDArray[np.bool_], force_nm: FloatArray, velocity_rad_s: FloatArray, dt_s: float

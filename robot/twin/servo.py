@@ -348,9 +348,8 @@ class ServoBank:
         self._protection.configure(column)
         self._velocity_mode = mode == 1
         self._any_velocity_mode = bool(self._velocity_mode.any())
-        self._on = (
-            (column("torque_enable") == 1) & (mode <= 1) & ~self._protection.limp & self._roster.powered
-        )
+        able = self._roster.powered & ~self._protection.limp
+        self._on = (column("torque_enable") == 1) & (mode <= 1) & able
         self._goal_speed = column("goal_speed")
         speed = np.abs(self._goal_speed)
         unlimited = (speed == 0) & ((column("phase").astype(np.int64) & 8) != 0)
@@ -358,9 +357,8 @@ class ServoBank:
         acceleration = column("acceleration")
         self._acceleration_limit = np.where(acceleration == 0, 1e9, acceleration * ACCELERATION_STEPS_S2)
         limit_pct = np.minimum(column("torque_limit"), 1000.0) / 10.0
-        limit_pct = np.where(
-            self._protection.weak, np.minimum(limit_pct, column("protective_torque")), limit_pct
-        )
+        protective_pct = np.minimum(limit_pct, column("protective_torque"))
+        limit_pct = np.where(self._protection.weak, protective_pct, limit_pct)
         stall = p.stall_force_nm(self.supply_v)
         self._stiffness = np.where(self._on, stall * DUTY_PER_RAD_AND_P * column("p_gain"), 0.0)
         self._force_limit = np.where(self._on, stall * limit_pct / 100.0, 0.0)
