@@ -13,7 +13,7 @@ from robot.seams import FloatArray
 
 COMFORT_M = (0.028, 0.003, 0.0)
 """Clearances of table, links and box that a way keeps, unless one of its ends has less."""
-BUDGET = 1500
+BUDGET = 600
 """Poses that planning may look at; most ways need a tenth of it."""
 _SAMPLE = 3.0
 """User units of the fastest joint between two poses of a way that are looked at."""
