@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from robot.errors import ConfigError
 from robot.registers import REGISTERS
+from robot.twin.adapters import PortKind
 from robot.twin.bus_faults import BusFaults
-from robot.twin.faults import FaultEvent, load_faults, parse_fault
+from robot.twin.camera_faults import CameraKind
+from robot.twin.faults import BusKind, FaultEvent, ServoKind, load_faults, parse_fault
 from robot.twin.world import World
 
 
@@ -85,3 +89,14 @@ def test_the_lowest_supply_can_be_read() -> None:
 def test_no_such_servo() -> None:
     with pytest.raises(ConfigError, match="no servo 9"):
         FaultEvent(kind="heat", servo_id=9).apply(World().follower, BusFaults())
+
+
+def test_the_manual_names_every_kind_and_its_example_can_be_played(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "twin.md").read_text(encoding="utf-8")
+    table = text[text.index("| kind | with |") : text.index("## Ports, hands and cables")]
+    named = {kind for row in table.splitlines() for kind in re.findall(r"`(\w+)`", row.split("|")[1])}
+    known = {kind for alias in (BusKind, ServoKind, PortKind, CameraKind) for kind in get_args(alias)}
+    assert named == known
+    path = tmp_path / "faults.yaml"
+    path.write_text(text[text.index("```yaml") + 7 :].split("```")[0])
+    assert len(load_faults(path)) > 5
