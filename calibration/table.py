@@ -1,8 +1,9 @@
 """Where a pixel lies on the table, and where a point on the table is seen.
 
-A camera without lens distortion maps the plane z = 0 to its picture by a homography, so nine numbers
-are the whole calibration (Hartley and Zisserman, *Multiple View Geometry*, 2.3 and 8.1.1). Pixels are
-counted as OpenCV does: (0, 0) is the centre of the top left pixel, u to the right, v down.
+A camera without lens distortion maps a plane to its picture by a homography, so nine numbers are the whole
+calibration (Hartley and Zisserman, *Multiple View Geometry*, 2.3 and 8.1.1); where a lens bends, pixels are
+straightened first. Pixels are counted as OpenCV does: (0, 0) is the centre of the top left pixel, u to the
+right, v down.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from calibration.lens import Lens
 from robot.errors import CalibrationError
 from robot.seams import FloatArray
 
@@ -24,12 +26,15 @@ class TableMap:
 
     Args:
         pixel_to_table: 3x3, takes (u, v, 1) to (x_m, y_m, 1) times a factor.
+        lens: With which pixels are straightened before that; ``None``: the camera's pixels are straight.
 
     Raises:
         CalibrationError: the matrix is not 3x3, not finite or cannot be inverted.
     """
 
-    def __init__(self, pixel_to_table: Sequence[Sequence[float]] | FloatArray) -> None:
+    def __init__(
+        self, pixel_to_table: Sequence[Sequence[float]] | FloatArray, lens: Lens | None = None
+    ) -> None:
         try:
             matrix = np.array(pixel_to_table, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -41,6 +46,7 @@ class TableMap:
         scale = float(np.linalg.norm(matrix))
         if scale == 0 or np.linalg.cond(matrix) > 1e12:
             raise CalibrationError("the table map cannot be inverted: calibrate the camera again")
+        self._lens = lens
         self._to_table: FloatArray = matrix / scale
         self._to_pixel: FloatArray = np.asarray(np.linalg.inv(self._to_table), dtype=np.float64)
 
@@ -50,6 +56,8 @@ class TableMap:
         intrinsics: FloatArray,
         rotation_base_camera: FloatArray,
         position_m: ArrayLike,
+        height_m: float = 0.0,
+        lens: Lens | None = None,
     ) -> TableMap:
         """The map of a pinhole camera whose pose is known.
 
@@ -58,6 +66,8 @@ class TableMap:
             rotation_base_camera: 3x3, takes directions in the camera's frame (x right, y down,
                 z along the line of sight) to the base frame.
             position_m: Centre of the camera in the base frame, shape (3,).
+            height_m: Of the plane, over the table.
+            lens: As for the class.
 
         Raises:
             CalibrationError: the camera's centre lies in the table plane, or the shapes are wrong.
@@ -67,11 +77,12 @@ class TableMap:
         c = np.asarray(position_m, dtype=np.float64)
         if k.shape != (3, 3) or r.shape != (3, 3) or c.shape != (3,):
             raise CalibrationError("a pinhole camera has (3, 3) intrinsics and rotation and a (3,) position")
-        if abs(c[2]) < 1e-6:
-            raise CalibrationError("the camera stands in the table plane and cannot see the table")
-        # A table point (x, y, 0) is seen at K R^T ((x, y, 0) - C): drop the column of z.
-        table_to_camera = r.T @ np.column_stack([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], -c])
-        return cls(np.linalg.inv(k @ table_to_camera))
+        if abs(c[2] - height_m) < 1e-6:
+            raise CalibrationError("the camera stands in the table plane and cannot see it")
+        # A point (x, y, h) of the plane is seen at K R^T ((x, y, h) - C): h goes with the constant column.
+        constant = np.array([0.0, 0.0, height_m]) - c
+        table_to_camera = r.T @ np.column_stack([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], constant])
+        return cls(np.linalg.inv(k @ table_to_camera), lens)
 
     @classmethod
     def from_mujoco(
@@ -100,7 +111,7 @@ class TableMap:
 
     @property
     def matrix(self) -> Matrix:
-        """Pixel to table, row by row, scaled so that the last entry is 1 where it is not 0."""
+        """Straight pixel to table, row by row, scaled so that the last entry is 1 where it is not 0."""
         scale = self._to_table[2, 2] if abs(self._to_table[2, 2]) > 1e-12 else 1.0
         rows = (self._to_table / scale).tolist()
         return (tuple(rows[0]), tuple(rows[1]), tuple(rows[2]))
@@ -111,7 +122,11 @@ class TableMap:
         Raises:
             CalibrationError: the pixel lies on or above the horizon: no table there.
         """
-        x, y, w = self._to_table @ np.array([u_px, v_px, 1.0])
+        if self._lens is None:
+            straight = np.array([u_px, v_px])
+        else:
+            straight = self._lens.straighten(np.array([[u_px, v_px]]))[0]
+        x, y, w = self._to_table @ np.append(straight, 1.0)
         # The table in front of the camera has one sign of w, which any visible table point shares.
         if not np.isfinite(w) or w * self._side() <= 1e-12:
             raise CalibrationError(f"pixel ({u_px:.0f}, {v_px:.0f}) does not lie on the table")
@@ -122,11 +137,17 @@ class TableMap:
         u, v, w = self._to_pixel @ np.array([x_m, y_m, 1.0])
         if abs(w) < 1e-12:
             raise CalibrationError(f"the table point ({x_m:.3f}, {y_m:.3f}) m is not in front of the camera")
+        if self._lens is not None:
+            u, v = self._lens.bend(np.array([[u / w, v / w]]))[0]
+            return float(u), float(v)
         return float(u / w), float(v / w)
 
     def table_grid(self, width_px: int, height_px: int) -> FloatArray:
         """Table point of every pixel of a picture, shape (height, width, 2); not a number off the table."""
         u, v = np.meshgrid(np.arange(width_px, dtype=np.float64), np.arange(height_px, dtype=np.float64))
+        if self._lens is not None:
+            straight = self._lens.straighten(np.column_stack([u.ravel(), v.ravel()]))
+            u, v = straight[:, 0].reshape(u.shape), straight[:, 1].reshape(v.shape)
         points = np.stack([u, v, np.ones_like(u)], axis=-1) @ self._to_table.T
         w = np.where(points[..., 2] * self._side() > 1e-12, points[..., 2], np.nan)
         grid: FloatArray = points[..., :2] / w[..., None]

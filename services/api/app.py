@@ -8,13 +8,14 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from calibration.table import TableMap
+from calibration.camera_file import table_maps
 from robot.config import RobotConfig, load_robot
 from robot.errors import CommandError, ConfigError
 from robot.kinematics import Kinematics
@@ -54,16 +55,15 @@ def make_context(
     description: dict[str, Any],
     config: RobotConfig,
     evidence: EvidenceConfig | None = None,
+    folder: Path | None = None,
 ) -> Context:
-    """Everything the routes need, for one running service."""
+    """Everything the routes need, for one running service; ``folder`` is where the config's paths start."""
     names = tuple(camera.name for camera in config.cameras)
     link = RobotLink(runtime, names)
     thinker = ThreadPoolExecutor(1, thread_name_prefix="thinker")
     encoder = ThreadPoolExecutor(1, thread_name_prefix="jpeg")
     metrics = Metrics([ArmCollector(link, names, config.control_hz)])
-    maps = {
-        camera.name: TableMap(camera.table_map) for camera in config.cameras if camera.table_map is not None
-    }
+    maps = table_maps(config, folder or Path())
     overhead = next(iter(maps.items()), None)
     service = PickupService(
         link,
@@ -147,8 +147,8 @@ async def _unknown(request: Request) -> None:
 def app_of(runtime: Runtime) -> FastAPI:
     """API and dashboard of a running service, from what its supervisor wrote. Raises ConfigError."""
     description = read_description(runtime)
-    config, _ = load_robot(str(description.get("robot", "twin")))
-    context = make_context(runtime, description, config)
+    config, folder = load_robot(str(description.get("robot", "twin")))
+    context = make_context(runtime, description, config, folder=folder)
     app = create_app(context)
     dashboard.mount(app, context)
     return app
