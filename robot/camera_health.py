@@ -21,9 +21,11 @@ from robot.seams import ByteArray, Float32Array, FloatArray
 BLACK_MEAN = 12.0
 """Mean luminance, of 255, up to which a picture is black: a covered lens gives 0 to 5 with its noise, the
 darkest table that a policy could still work on some 30."""
-FLAT_STD = 6.0
-"""Spread of luminance, of 255, up to which a picture shows nothing: sensor noise and JPEG make 1 to 4, any
-view of an arm on a table more than 15."""
+BLACK_STD = 6.0
+"""Spread of luminance, of 255, up to which it is: sensors at full gain have noise of 3 to 5."""
+FLAT_STD = 4.0
+"""Spread up to which a picture of any brightness shows nothing: noise and JPEG in the light make 1 to 3, an
+arm on a table makes 15 and more, in a dim room 5."""
 IDENTICAL_FRAMES = 5
 """So many equal pictures in a row are one picture (167 ms at 30 per second): a driver that fills a gap
 repeats one or two."""
@@ -56,7 +58,7 @@ def luminance(image: ByteArray) -> Float32Array:
 def is_black(image: ByteArray) -> bool:
     """Whether a picture is dark all over: a lens cap, no exposure, a sensor that has failed."""
     seen = luminance(np.ascontiguousarray(image[::_STRIDE, ::_STRIDE]))
-    return float(seen.mean()) <= BLACK_MEAN and float(seen.std()) <= FLAT_STD
+    return float(seen.mean()) <= BLACK_MEAN and float(seen.std()) <= BLACK_STD
 
 
 def is_blank(image: ByteArray) -> bool:
@@ -157,7 +159,7 @@ class CameraHealth:
         share = BRISK_SHARE if self._slow else SLOW_SHARE
         self._slow = len(self._times_s) > RATE_FRAMES and self.fps < share * self._fps
         self._black = is_black(image)
-        if not is_blank(image):
+        if not self._black and not is_blank(image):
             self._blind_since_s = None
         elif self._blind_since_s is None:
             self._blind_since_s = time_s
