@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -25,6 +26,10 @@ START_TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 15.0
 LOG_TAIL_BYTES = 2000
+TWIN_PRIORITY, CONTROLLER_PRIORITY = 40, 41
+"""On a robot nothing else is a real-time process. Here other twins may be, and real servos do not wait for
+them.
+"""
 
 
 class SoakRig:
@@ -59,6 +64,8 @@ class SoakRig:
         self.chunks = MailboxClient(self.runtime.chunk_socket)
         try:
             self._telemetry = self._attach()
+            _prefer(self.twin.pid, TWIN_PRIORITY)
+            _prefer(self.pid, CONTROLLER_PRIORITY)
         except TwinError:
             self.close()
             raise
@@ -122,3 +129,10 @@ class SoakRig:
             if time.monotonic() > deadline_s:
                 raise TwinError(f"the controller did not start: {self.errors()}")
             time.sleep(0.05)
+
+
+def _prefer(pid: int, priority: int) -> None:
+    """Let a real-time process go before others that are; nothing where that is not allowed."""
+    with contextlib.suppress(PermissionError):
+        if os.sched_getscheduler(pid) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO:
+            os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(priority))
