@@ -49,7 +49,7 @@ class Controller:
         telemetry: takes each tick's record.
         status: takes the JSON status whenever it has changed.
         heartbeat_timeout_s: a run whose commander is silent for so long is ended; ``None``: never.
-        reopen: makes a new arm after its port was lost.
+        reopen: makes a new arm after its port was lost; ``None`` while it is still at it.
         realtime: what the loop got of the kernel, to be told in the status.
     """
 
@@ -66,7 +66,7 @@ class Controller:
         telemetry: Callable[[Record], None] | None = None,
         status: Callable[[bytes], None] | None = None,
         heartbeat_timeout_s: float | None = None,
-        reopen: Callable[[], Arm] | None = None,
+        reopen: Callable[[], Arm | None] | None = None,
         realtime: RealTime | None = None,
     ) -> None:
         self.config, self.clock, self._dt_s = config, clock or MonotonicClock(), config.dt_s
@@ -156,7 +156,10 @@ class Controller:
         self._state = state
         if whole and not jumped:
             self._state_tick = tick
-        found = self._supervisor.look(state, self._goal, (*self._link.missing, *jumped))
+        for joint in self._link.relieved:
+            self._supervisor.forget_strain(joint)
+        self._link.relieved = ()
+        found = self._supervisor.look(state, self._goal, self._link.missing)
         self.faults.update([*found, *self._encoders.findings], _WATCHED, now_s)
         # A servo that was silent may have been reset: it must get no goal before it has been asked.
         if self.modes.energised and (recovered or tick >= self._torque_due):

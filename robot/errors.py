@@ -8,7 +8,8 @@
     ├── BusError               the serial bus
     │   ├── PortError          the port is absent, busy or was unplugged
     │   └── ServoError         one servo: silent, corrupt, wrong model (has .joint and .servo_id)
-    │       └── AlarmError     a servo whose voltage or heat alarm forbids torque
+    │       ├── AlarmError     a servo whose voltage or heat alarm forbids torque
+    │       └── OverloadError  a servo that stays overloaded although its torque was cycled
     ├── CameraError            a camera that cannot be opened or has stopped
     ├── UnreachableError       a point or pose the arm cannot take (says why)
     ├── CommandError           a command that the controller refuses in its present mode (has .code)
@@ -70,6 +71,10 @@ class ServoError(BusError):
 
 class AlarmError(ServoError):
     """A servo may not be energised: its supply or its temperature is out of range."""
+
+
+class OverloadError(ServoError):
+    """A servo keeps its overload, or says nothing any more: only its supply brings it back."""
 
 
 class CameraError(So101Error):

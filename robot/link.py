@@ -2,8 +2,8 @@
 
 One failed tick is tolerated, packets get lost. The second failure in a row of the same kind (reading,
 writing, asking for torque) is a fault that names the joint, and active until that kind succeeds. A port that
-is gone is a fault at once; it is opened again in the background of the loop, but nothing moves until a person
-has cleared the fault.
+is gone is a fault at once; it is opened again, with growing pauses, but nothing moves until a person has
+cleared the fault. What answers there must be the same arm: another one is refused and told of.
 """
 
 from __future__ import annotations
@@ -16,20 +16,25 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from robot.bus import BusCounters
-from robot.errors import AlarmError, BusError, PortError, ServoError
+from robot.errors import AlarmError, BusError, CalibrationError, OverloadError, PortError, ServoError
 from robot.joints import JOINTS
-from robot.registers import ALARMS_AGAINST_TORQUE
+from robot.registers import ALARMS_AGAINST_TORQUE, StatusBit
 from robot.safety.faults import FaultBook, Finding, Severity
 from robot.seams import Arm, ArmState, FloatArray
 
-CODES = frozenset({"servo_lost", "bus_error", "port_lost"})
+CODES = frozenset({"servo_lost", "bus_error", "port_lost", "wrong_arm"})
 """Faults that this module raises, and settles once a read succeeds and nothing else has just failed."""
 
 ALARM_CODES = frozenset({"servo_alarm"})
 """As ``CODES``, but settled once no servo reports an alarm that forbids torque."""
 
+OVERLOAD_CODES = frozenset({"overload_latched"})
+"""As ``CODES``, but settled once no servo reports an overload."""
+
 _TOLERATED = 1
-_REOPEN_S = 1.0
+REOPEN_S = 0.2
+"""Pause before a lost port is opened again; it doubles with each failure."""
+LONGEST_REOPEN_S = 5.0
 _RECENT_S = 1.0
 """A failure that is older no longer counts: nothing of its kind has been tried since."""
 _COLUMNS = ("position", "velocity", "load_pct", "current_ma", "voltage_v", "temperature_c", "status")
@@ -54,16 +59,25 @@ class Counts(Protocol):
         """Only ever grow."""
 
 
+@runtime_checkable
+class Relieves(Protocol):
+    """An arm that can release the overload of a servo."""
+
+    def relieve(self, joint: str) -> float:
+        """Cycle its torque where it is; returns the place that it holds. Raises BusError."""
+
+
 class ArmLink:
     """Reads and writes an arm, counts and names what fails.
 
     Args:
         arm: the arm.
         faults: where failures are latched.
-        reopen: makes a new arm after the port was lost; ``None``: a lost port stays lost.
+        reopen: makes a new arm after the port was lost, ``None`` while it is still at it, raises where it
+            cannot (see :class:`robot.reopening.InBackground`); without it a lost port stays lost.
     """
 
-    def __init__(self, arm: Arm, faults: FaultBook, reopen: Callable[[], Arm] | None = None) -> None:
+    def __init__(self, arm: Arm, faults: FaultBook, reopen: Callable[[], Arm | None] | None = None) -> None:
         self.arm = arm
         self.errors = 0
         """Failed reads and writes since the start."""
@@ -71,12 +85,16 @@ class ArmLink:
         """Set when the port has come back; whoever adopts the arm anew sets it back."""
         self.missing: tuple[str, ...] = ()
         """Joints that did not answer the newest read."""
+        self.relieved: tuple[str, ...] = ()
+        """Joints whose overload was released; whoever supervises forgets their strain and sets it back."""
         self._faults = faults
         self._reopen = reopen
         self._last: ArmState | None = None
         self._failed: dict[str, tuple[int, float]] = {}
         """Kind of what failed -> how often in a row, and when last."""
         self._retry_s = 0.0
+        self._pause_s = REOPEN_S
+        self._told = ""
 
     @property
     def counters(self) -> BusCounters:
@@ -102,6 +120,8 @@ class ArmLink:
             self._faults.update((), CODES, now_s)
         if not (state.status & ALARMS_AGAINST_TORQUE).any():
             self._faults.update((), ALARM_CODES, now_s)
+        if not (state.status & StatusBit.OVERLOAD).any():
+            self._faults.update((), OVERLOAD_CODES, now_s)
         return state
 
     def write(self, goal: FloatArray, now_s: float) -> None:
@@ -138,10 +158,37 @@ class ArmLink:
         self._failed.pop("torque", None)
         return limp
 
+    def relieve(self, now_s: float) -> dict[str, float]:
+        """Give the joints their force back that hold with less since they were overloaded.
+
+        Returns:
+            Joint -> the place that is now its goal, user units.
+
+        Raises:
+            BusError: (also latched) a servo stays overloaded, or is silent.
+        """
+        if self._last is None or not isinstance(self.arm, Relieves):
+            return {}
+        held = {}
+        overloaded = (self._last.status & StatusBit.OVERLOAD) != 0
+        for joint in np.array(JOINTS)[overloaded].tolist():
+            try:
+                held[joint] = self.arm.relieve(joint)
+            except BusError as error:
+                self.latch(error, now_s)
+                raise
+            self.relieved += (joint,)
+            self._faults.settle("overload", joint)
+        return held
+
     def latch(self, error: BusError, now_s: float) -> None:
         """Make a fault of a failure, at once."""
         joint = error.joint if isinstance(error, ServoError) else None
-        if isinstance(error, PortError):
+        if isinstance(error, PortError) and isinstance(error.__cause__, CalibrationError):
+            code, remedy = "wrong_arm", "plug this arm's adapter in, or name its port in the configuration"
+        elif isinstance(error, OverloadError):
+            code, remedy = "overload_latched", "switch the arm's supply off and on, then clear the fault"
+        elif isinstance(error, PortError):
             code, remedy = "port_lost", "put it right as it says, then clear the fault"
         elif isinstance(error, AlarmError):
             code, remedy = "servo_alarm", "put the supply right or let it cool down, then clear the fault"
@@ -176,12 +223,27 @@ class ArmLink:
     def _try_reopen(self, now_s: float) -> None:
         if self._reopen is None or now_s < self._retry_s:
             return
-        self._retry_s = now_s + _REOPEN_S
         try:
             self.arm.close()
-            self.arm = self._reopen()
+            arm = self._reopen()
         except Exception as error:  # noqa: BLE001  adapters that come and go fail in many ways; the loop goes on
-            log.warning("the arm is still gone: %s", error)
+            self._retry_s = now_s + self._pause_s
+            self._pause_s = min(2.0 * self._pause_s, LONGEST_REOPEN_S)
+            self._tell(error, now_s)
             return
+        if arm is None:
+            return
+        self.arm, self.reopened = arm, True
         self._failed.clear()
-        self.reopened = True
+        self._pause_s, self._told = REOPEN_S, ""
+
+    def _tell(self, error: Exception, now_s: float) -> None:
+        """Why the arm cannot be had, once for each reason."""
+        if str(error) == self._told:
+            return
+        self._told = str(error)
+        log.warning("the arm cannot be opened again: %s", error)
+        if isinstance(error, CalibrationError):
+            refused = PortError(str(error))
+            refused.__cause__ = error
+            self.latch(refused, now_s)

@@ -24,7 +24,7 @@ from typing import Any
 
 from robot.config import RobotConfig
 from robot.errors import BusError, CommandError
-from robot.joints import N_JOINTS
+from robot.joints import JOINTS, N_JOINTS
 from robot.link import ArmLink
 from robot.reactions import Reactions
 from robot.runs import Runs, SourceFactory
@@ -128,6 +128,7 @@ class Modes:
         if self._base in ("starting", "ready", "running"):
             return
         self._refuse_faults()
+        self._relieve()
         self._release_wanted = False
         if self._base == "off":
             self._energise("energised")
@@ -188,12 +189,13 @@ class Modes:
             self._finish("ended by command")
 
     def clear_faults(self) -> None:
-        """Forget faults whose cause is gone.
+        """Forget faults whose cause is gone; overloaded servos get their force back first.
 
         Raises:
             CommandError: (``fault_active``) a cause is still there.
-            BusError: the arm does not answer.
+            BusError: the arm does not answer, or a servo stays overloaded.
         """
+        self._relieve()
         self._faults.clear()
         if self._base == "hold":
             limp = self._link.limp()
@@ -299,6 +301,15 @@ class Modes:
         self._gate.reset(self._link.arm.enable())
         self._reactions.forget_positions()
         self._base, self._travel, self._then_ready, self.reason = "hold", None, False, reason
+
+    def _relieve(self) -> None:
+        """Release latched overloads; a joint whose torque was cycled is held where it was then."""
+        if not self._energised:
+            return
+        held = self._link.relieve(self._now_s)
+        if self.driven:
+            for joint, position in held.items():
+                self._gate.yield_to(JOINTS.index(joint), position)
 
     def _begin_ramp(self, mode: str, goal: FloatArray, reason: str) -> None:
         self._runs.close()

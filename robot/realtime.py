@@ -12,6 +12,7 @@ import ctypes
 import gc
 import os
 import resource
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ NICE = -10
 """Asked for where real-time scheduling is not allowed."""
 FEWEST_CORES = 3
 """With fewer, a loop that is bound to one of them waits more often than one that may change to the other."""
+SWITCH_S = 0.0005
+"""Longest time that another thread of Python keeps the interpreter from the loop; 5 ms by default."""
 COLLECT_PERIOD_S = 5.0
 COLLECT_SLACK_S = 0.005
 """A collection of what a few seconds leave behind takes well under a millisecond."""
@@ -68,6 +71,7 @@ def favour_this_process() -> RealTime:
     Threads that are started afterwards run at ordinary priority, on the same core.
     """
     refused: list[str] = []
+    sys.setswitchinterval(SWITCH_S)
     scheduling = _scheduling(refused)
     locked = _lock_memory(refused)
     core = _own_core(os.sched_getaffinity(0), _isolated(), refused)

@@ -13,7 +13,7 @@ import numpy as np
 
 from robot.bus import MARGIN_S, BusCounters, FeetechBus, decode, encode
 from robot.calibration_file import Calibration, IntArray
-from robot.errors import AlarmError, CalibrationError, ServoError
+from robot.errors import AlarmError, CalibrationError, OverloadError, ServoError
 from robot.joints import GRIPPER, JOINTS, N_JOINTS
 from robot.packets import Packet
 from robot.registers import (
@@ -189,6 +189,40 @@ class ServoArm:
         self.bus.sync_write("torque_enable", dict.fromkeys(self._ids, 0))
         self._verify("torque_enable", 0)
 
+    def relieve(self, joint: str) -> float:
+        """Release the overload of a servo that holds with less force since: torque off and on, where it is.
+
+        Its present place becomes its goal first, so that it does not leap with its new force; between off and
+        on lie two packets, one or two milliseconds in which nothing falls. A servo without torque stays so.
+
+        Returns:
+            The place that is now its goal, user units.
+
+        Raises:
+            OverloadError: it is silent, or says that it is still overloaded: only its supply helps.
+            ServoError: it does not take the goal or the torque.
+            PortError: the port is gone.
+        """
+        i = JOINTS.index(joint)
+        servo_id = self._ids[i]
+        address, size = STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE
+        try:
+            block = self.bus.read_block(servo_id, address, size).data
+        except ServoError as error:
+            raise self._still_overloaded(i, "says nothing any more") from error
+        offset = REGISTERS["present_position"].address - address
+        present = decode(REGISTERS["present_position"], block, offset)
+        held = np.clip(np.full(N_JOINTS, present), self.calibration.range_min, self.calibration.range_max)
+        if self.bus.read(servo_id, "torque_enable") == 1:
+            self._set(i, "goal_position", int(held[i]))
+            self.bus.write(servo_id, "torque_enable", 0)
+            self._set(i, "torque_enable", 1)
+            if self.bus.read_block(servo_id, address, size).code & StatusBit.OVERLOAD:
+                raise self._still_overloaded(
+                    i, "is still overloaded after its torque was switched off and on"
+                )
+        return float(self.calibration.to_user(held)[i])
+
     def torque_enabled(self) -> bool:
         """Whether every servo says that its torque is on. Raises ServoError, PortError."""
         return not self.limp_joints()
@@ -252,6 +286,24 @@ class ServoArm:
             for servo_id in self._ids:
                 if decode(register, blocks[servo_id].data) != value:
                     raise self._refused(servo_id, f"{name} = {value}")
+
+    def _set(self, i: int, name: str, value: int) -> None:
+        """Write one register of one servo and read it back; tried twice."""
+        servo_id = self._ids[i]
+        for _ in range(2):
+            self.bus.write(servo_id, name, value)
+            if self.bus.read(servo_id, name) == value:
+                return
+        raise self._refused(servo_id, f"{name} = {value}")
+
+    def _still_overloaded(self, i: int, what: str) -> OverloadError:
+        servo_id = self._ids[i]
+        return OverloadError(
+            f"{self.bus.describe(servo_id)} on {self.bus.path} {what}: power-cycle the arm: hold it, and "
+            "switch its supply off and on",
+            servo_id=servo_id,
+            joint=JOINTS[i],
+        )
 
     def _refused(self, servo_id: int, what: str) -> ServoError:
         return ServoError(

@@ -29,6 +29,7 @@ from robot.kinematics import Kinematics
 from robot.mailbox import Mailbox
 from robot.model import load_arm
 from robot.realtime import Housekeeping, favour_this_process
+from robot.reopening import InBackground
 from robot.runs import SourceFactory
 from robot.runtime import Runtime
 from robot.safety.clearance import ArmClearance
@@ -50,11 +51,11 @@ log = logging.getLogger(__name__)
 class AbsentArm:
     """Stands for an arm that could not be opened; says why whenever it is asked anything."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: So101Error) -> None:
         self._reason = reason
 
     def _fail(self) -> NoReturn:
-        raise PortError(self._reason)
+        raise PortError(str(self._reason)) from self._reason
 
     def read(self) -> ArmState:
         """Raises PortError."""
@@ -158,7 +159,7 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
     description = json.loads(runtime.description.read_text(encoding="utf-8"))
     config, folder = load_robot(description["robot"])
     twin = description.get("twin") or {}
-    port = twin.get("follower") or config.port
+    port = (twin.get("by_id") or twin).get("follower") or config.port
     if port is None:
         raise PortError(f"robot {config.name} has no port: set one in its configuration")
     open_arm = arm_opener(config, folder, port)
@@ -172,7 +173,7 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
             arm = open_arm()
         except So101Error as error:
             log.error("%s", error)
-            arm = AbsentArm(str(error))
+            arm = AbsentArm(error)
         realtime = favour_this_process()
         controller = Controller(
             config,
@@ -184,7 +185,7 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
             telemetry=telemetry.append,
             status=status.write,
             heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S,
-            reopen=open_arm,
+            reopen=InBackground(open_arm),
             realtime=realtime,
         )
         controller.adopt()
