@@ -121,6 +121,8 @@ class RobotConfig(StrictModel):
     leader_port: str | None = None
     calibration: str
     """Path of the follower's LeRobot calibration JSON, relative to this file."""
+    leader_calibration: str | None = None
+    """The same of the leader, where there is one."""
     control_hz: int = Field(60, ge=10, le=500)
     supply_v: Positive = 7.4
     """Nominal supply of the servos; voltage warnings are relative to it."""

@@ -147,17 +147,15 @@ def known_arms(extra: Iterable[Path] = (), robots: Iterable[str] = ()) -> list[K
     """
     found = {path.resolve(): KnownArm(load_calibration(path), path, role_of(path)) for path in extra}
     for name in robots:
-        config, folder = load_robot(name)
-        path = folder / config.calibration
-        found[path.resolve()] = KnownArm(load_calibration(path), path, "follower")
+        for path, role in _of_robot(name):
+            found[path.resolve()] = KnownArm(load_calibration(path), path, role)
     shipped = sorted((config_root() / "robots").glob("*.yaml"))
     candidates: list[tuple[Path, Role]] = []
     for file in shipped:
         try:
-            config, folder = load_robot(str(file))
+            candidates += _of_robot(str(file))
         except So101Error:
             continue
-        candidates.append((folder / config.calibration, "follower"))
     candidates += [(path, role_of(path)) for path in sorted(lerobot_cache().glob("*/**/*.json"))]
     for path, role in candidates:
         if path.resolve() in found:
@@ -167,6 +165,15 @@ def known_arms(extra: Iterable[Path] = (), robots: Iterable[str] = ()) -> list[K
         except So101Error:
             continue
     return list(found.values())
+
+
+def _of_robot(name: str) -> list[tuple[Path, Role]]:
+    """The calibration files that a robot's configuration names. Raises ConfigError."""
+    config, folder = load_robot(name)
+    files: list[tuple[Path, Role]] = [(folder / config.calibration, "follower")]
+    if config.leader_calibration is not None:
+        files.append((folder / config.leader_calibration, "leader"))
+    return files
 
 
 def lerobot_cache() -> Path:

@@ -39,6 +39,9 @@ STUCK_NM = 1000.0
 STUCK_SOLIMP = 0.9999
 """How hard that friction is, MuJoCo's most: with its usual 0.9 a blocked joint creeps by degrees a second."""
 
+LEADER_CALIBRATION = "twin_leader_calibration.json"
+"""The leader's: no two arms' horns are put on alike, which is how they are told apart."""
+
 GRIPPER_EEPROM = {"max_torque": 500, "protection_current": 250, "overload_torque": 25}
 """What LeRobot's configure() leaves in the gripper servo."""
 
@@ -58,9 +61,9 @@ class WorldConfig:
     are connected."""
 
 
-def twin_calibration() -> dict[str, dict[str, int]]:
-    """The follower's and leader's calibration, LeRobot schema, as shipped."""
-    text = (config_root() / "robots" / "twin_calibration.json").read_text(encoding="utf-8")
+def twin_calibration(name: str = "twin_calibration.json") -> dict[str, dict[str, int]]:
+    """The follower's calibration, LeRobot schema, as shipped; the leader's by the name of its file."""
+    text = (config_root() / "robots" / name).read_text(encoding="utf-8")
     values: dict[str, dict[str, int]] = json.loads(text)
     return values
 
@@ -91,8 +94,8 @@ class World:
         self._confuser_present = False
         self.props = Props()
         self._last_drive: Drive | None = None
-        self.follower = self._bank(self.config.follower)
-        self.leader = self._bank(self.config.leader)
+        self.follower = self._bank(self.config.follower, twin_calibration())
+        self.leader = self._bank(self.config.leader, twin_calibration(LEADER_CALIBRATION))
         self._leader_rad = np.zeros(N_JOINTS)
         self._leader_velocity = np.zeros(N_JOINTS)
         self._leader_pose: FloatArray | None = None
@@ -104,10 +107,10 @@ class World:
             self.model.geom_conaffinity[:] = 0
         self.reset(seed)
 
-    def _bank(self, parameters: ServoParameters) -> ServoBank:
+    def _bank(self, parameters: ServoParameters, calibration: dict[str, dict[str, int]]) -> ServoBank:
         eeprom, zero = [], np.zeros(N_JOINTS)
         for i, name in enumerate(JOINTS):
-            entry = twin_calibration()[name]
+            entry = calibration[name]
             values = {
                 "id": entry["id"],
                 "homing_offset": encode_signed(entry["homing_offset"], 11),
@@ -118,7 +121,7 @@ class World:
             middle = (entry["range_min"] + entry["range_max"]) / 2.0
             zero[i] = middle if i != GRIPPER else entry["range_min"] - GRIPPER_CLOSED_RAD * TICKS_PER_RAD
         if self.config.factory:
-            offsets = [twin_calibration()[name]["homing_offset"] for name in JOINTS]
+            offsets = [calibration[name]["homing_offset"] for name in JOINTS]
             bank = ServoBank([FACTORY] * N_JOINTS, (zero + offsets) % TICKS_PER_TURN, parameters)
             bank.plug({GRIPPER})
             return bank

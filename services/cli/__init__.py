@@ -35,6 +35,7 @@ COMMANDS: dict[str, LazyCommand] = {
         "services.cli.setup_motors", "setup_motors", "Ids and settings, servo by servo"
     ),
     "calibrate": LazyCommand("services.cli.calibrate", "app", "Measure the arm, its cameras, its table"),
+    "doctor": LazyCommand("services.cli.doctor", "doctor", "What is wrong with a robot, and the remedy"),
     "record": LazyCommand("services.cli.record", "record", "Episodes to disk"),
     "replay": LazyCommand("services.cli.replay", "replay", "An episode to the arm, or compared with it"),
     "dataset": LazyCommand("services.cli.dataset", "app", "Look at, check and work on episodes"),

@@ -40,6 +40,7 @@ pytestmark = [
 
 CONFIG, FOLDER = load_robot("twin")
 SHIPPED = FOLDER / CONFIG.calibration
+LEADERS = FOLDER / str(CONFIG.leader_calibration)
 SESSION = Path(__file__).with_name("lerobot_session.py")
 ANSWER_S = 60.0
 """LeRobot imports torch first."""
@@ -148,8 +149,8 @@ def torque(port: str) -> list[int]:
 def test_with_calibration_files_the_follower_does_what_the_leader_is_led_to(
     twin: TwinProcess, calibrations: Path
 ) -> None:
-    for path in files(calibrations):
-        shutil.copy(SHIPPED, path)
+    for shipped, path in zip((SHIPPED, LEADERS), files(calibrations), strict=True):
+        shutil.copy(shipped, path)
     # The leader's servos hold something else: LeRobot asks before it writes the file to them.
     twin.fault("register", arm="leader", servo_id=2, name="homing_offset", value=123)
     with Session(twin, calibrations) as session:
@@ -164,7 +165,7 @@ def test_with_calibration_files_the_follower_does_what_the_leader_is_led_to(
     np.testing.assert_allclose(action, POSE, atol=1.0)
     np.testing.assert_allclose(seen, POSE, atol=8.0)  # LeRobot halves the P gain: the arm sags
     assert torque(twin.follower) == [0] * 6
-    with_us = ServoArm.connect(twin.leader, load_calibration(SHIPPED))
+    with_us = ServoArm.connect(twin.leader, load_calibration(LEADERS))
     assert np.abs(with_us.read().position - POSE).max() < 2.0
     with_us.close()
 

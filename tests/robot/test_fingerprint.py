@@ -94,7 +94,8 @@ def test_files_are_looked_for_where_lerobot_keeps_them(
     assert arms[str(tmp_path / "robots/so_follower/blue.json")] == "follower"
     assert arms[str(tmp_path / "teleoperators/so_leader/blue.json")] == "leader"
     assert arms[str(SHIPPED)] == "follower"
-    assert len(arms) == 3
+    assert arms[str(SHIPPED.with_name("twin_leader_calibration.json"))] == "leader"
+    assert len(arms) == 4
 
 
 def test_a_file_that_was_named_must_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

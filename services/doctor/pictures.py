@@ -1,0 +1,147 @@
+"""Judges the cameras: whether they open, their rate, and what their pictures say about them.
+
+What is wrong with a picture is told by :mod:`robot.camera_health`, the same as in the running service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from robot.camera_health import BLIND_S, IDENTICAL_FRAMES, CameraFinding, CameraHealth, exchanged, sharpness
+from robot.camera_reference import Reference, swapped
+from robot.cameras import OpenCvCamera
+from robot.config import CameraConfig
+from robot.errors import CameraError
+from robot.seams import ByteArray, Frame
+from services.doctor.report import Check, Finding, Report
+
+WATCH_S = 1.6
+"""A second for the rate and what a camera needs to settle its exposure."""
+SETTLE_FRAMES = 10
+"""First pictures, which say nothing about rate and exposure."""
+ATTEMPTS = 3
+"""A camera that is too slow once may have met a busy machine."""
+BLURRED, SOFT = 8.0, 40.0
+"""Variance of the Laplacian at 640x480: sharp pictures of a table have 100 and more; a lens that is turned
+away leaves the sensor's noise, below 8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What one camera gave.
+
+    ``image`` is ``None`` where it could not be opened or stopped, for the reason in ``error``.
+    """
+
+    found: tuple[CameraFinding, ...] = ()
+    fps: float = 0.0
+    image: ByteArray | None = None
+    repeats: bool = False
+    """Whether its last pictures were equal to the bit."""
+    error: str | None = None
+
+    @property
+    def slow(self) -> bool:
+        """Whether rate is all that is wrong."""
+        return any(finding.code == "camera_slow" for finding in self.found)
+
+
+def watch(config: CameraConfig, source: str | None) -> Watched:
+    """Look at a camera for some seconds."""
+    try:
+        camera = OpenCvCamera(config, source)
+    except CameraError as error:
+        return Watched(error=str(error))
+    health, repeats, last = CameraHealth(config.name, config.fps), 0, None
+    try:
+        frame: Frame = camera.read()
+        first_s, n_frames = frame.time_s, 1
+        # A slow camera must give as many pictures as its rate is taken from.
+        while frame.time_s - first_s < WATCH_S + BLIND_S or n_frames < SETTLE_FRAMES + 32:
+            frame = camera.read()
+            n_frames += 1
+            if n_frames > SETTLE_FRAMES:
+                health.update(frame.image, frame.time_s, None)
+            repeats = repeats + 1 if last is not None and np.array_equal(last, frame.image) else 0
+            last = frame.image
+    except CameraError as error:
+        return Watched(error=str(error))
+    finally:
+        camera.close()
+    return Watched(health.findings(), health.fps, last, repeats >= IDENTICAL_FRAMES)
+
+
+def check_cameras(
+    report: Report,
+    cameras: tuple[CameraConfig, ...],
+    sources: Mapping[str, str],
+    references: Mapping[str, Reference],
+) -> dict[str, ByteArray]:
+    """All cameras at once, as the service uses them; what each showed last, for those that gave pictures.
+
+    Args:
+        report: where it is told.
+        cameras: which there are, and what is wanted of them.
+        sources: camera name -> URL or device, over that of the configuration.
+        references: camera name -> what it has shown while all was well.
+    """
+    if not cameras:
+        return {}
+    with ThreadPoolExecutor(len(cameras)) as pool:
+        watched = list(pool.map(lambda camera: watch(camera, sources.get(camera.name)), cameras))
+        for _ in range(ATTEMPTS - 1):
+            if not any(one.slow for one in watched):
+                break
+            again = pool.map(lambda camera: watch(camera, sources.get(camera.name)), cameras)
+            watched = [max(pair, key=lambda one: one.fps) for pair in zip(watched, again, strict=True)]
+    seen = dict(zip([camera.name for camera in cameras], watched, strict=True))
+    for camera in cameras:
+        _judge(report, camera, seen[camera.name], sources.get(camera.name, camera.source))
+    good = {name: one.image for name, one in seen.items() if one.image is not None and not _blind(one)}
+    for a, b in swapped(good, references):
+        _tell(report, a, exchanged(a, b))
+    return good
+
+
+def _blind(one: Watched) -> bool:
+    return any(finding.blinds for finding in one.found)
+
+
+def _tell(report: Report, camera: str, found: CameraFinding) -> None:
+    report.findings.append(Finding(found.code, found.message, found.remedy, camera=camera))
+
+
+def _judge(report: Report, camera: CameraConfig, one: Watched, source: str | None) -> None:
+    name = camera.name
+    if one.image is None:
+        remedy = "put it right as it says; `so101 doctor` looks again"
+        why = one.error or f"camera {name} gives no pictures"
+        report.findings.append(Finding("camera_lost", why, remedy, camera=name))
+        report.checks.append(Check("camera", False, f"{name}: no pictures", camera=name))
+        return
+    before = len(report.findings)
+    for found in one.found:
+        _tell(report, name, found)
+    sharp = sharpness(one.image)
+    if not _blind(one):
+        remedy = "turn the lens until edges are sharp; wipe it"
+        if sharp < BLURRED:
+            message = f"camera {name} is out of focus (sharpness {sharp:.0f}, below {BLURRED:g})"
+            report.findings.append(Finding("camera_blurred", message, remedy, camera=name))
+        elif sharp < SOFT:
+            message = f"camera {name} may be out of focus (sharpness {sharp:.0f})"
+            report.advice.append(Finding("camera_soft", message, remedy, camera=name))
+        if one.repeats and "://" not in (source or ""):
+            # Noise makes any two pictures of a sensor differ; only rendered ones are equal to the bit.
+            message = f"camera {name} repeats one picture"
+            remedy = "unplug the camera and plug it in again"
+            report.findings.append(Finding("camera_frozen", message, remedy, camera=name))
+    height_px, width_px = one.image.shape[:2]
+    measured = f"{name}: {width_px}x{height_px}, {one.fps:.0f} a second, sharpness {sharp:.0f}"
+    values = {"fps": round(one.fps, 1), "sharpness": round(sharp, 1), "size_px": [width_px, height_px]}
+    ok = len(report.findings) == before
+    report.checks.append(Check("camera", ok, measured, camera=name, values=values))
