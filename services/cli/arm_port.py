@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import typer
+
 from robot.adapters import find_adapters
 from robot.config import load_robot
 from robot.errors import ConfigError
 
 if TYPE_CHECKING:
     from robot.twin.client import TwinProcess
+
+
+INTERRUPTED = 130
+"""Exit status of what Ctrl-C ended, as shells have it."""
 
 
 class Arm(StrEnum):
@@ -67,14 +73,25 @@ def arm_port(port: str | None, robot: str | None, arm: Arm, *, factory: bool = F
 
 
 @contextlib.contextmanager
-def terminated_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM and a closed terminal unwind as Ctrl-C does, so that servos are left locked."""
+def interruptible(last_words: str) -> Iterator[list[str]]:
+    """Ctrl-C, SIGTERM and a closed terminal unwind alike, so that servos are left locked, and end in a line.
+
+    Args:
+        last_words: what is true when that happens.
+
+    Yields:
+        A list with the last words, for whoever has to change them.
+    """
+    words = [last_words]
     before = {
         number: signal.signal(number, signal.default_int_handler)
         for number in (signal.SIGTERM, signal.SIGHUP)
     }
     try:
-        yield
+        yield words
+    except KeyboardInterrupt as interrupt:
+        typer.echo(f"\nso101: interrupted: {words[0]}", err=True)
+        raise typer.Exit(INTERRUPTED) from interrupt
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from robot.calibration_file import Calibration, replace_calibration
 from robot.config import load_robot
 from robot.errors import CalibrationError, ConfigError
 from robot.joints import GRIPPER, JOINTS
-from services.cli.arm_port import Arm, ArmPort, arm_port, terminated_like_ctrl_c
+from services.cli.arm_port import Arm, ArmPort, arm_port, interruptible
 from services.cli.sweep_view import ImaginaryHand, watch_sweep
 
 if TYPE_CHECKING:
@@ -48,12 +49,12 @@ def arm(
     """
     console = Console(highlight=False, soft_wrap=True)
     target = _target(out, robot, arm)
-    with terminated_like_ctrl_c():
+    with interruptible("nothing was written") as last_words:
         if foreign is not None:
-            _import(console, foreign, target, port, robot, arm, nominal_ranges, yes)
+            _import(console, foreign, target, port, robot, arm, nominal_ranges, yes, last_words)
             return
         with arm_port(port, robot, arm) as found:
-            _calibrate(console, found, target, yes)
+            _calibrate(console, found, target, yes, last_words)
 
 
 def _target(out: Path | None, robot: str | None, arm: Arm) -> Path:
@@ -66,7 +67,7 @@ def _target(out: Path | None, robot: str | None, arm: Arm) -> Path:
     raise ConfigError("say with --out FILE where the calibration goes")
 
 
-def _calibrate(console: Console, found: ArmPort, target: Path, yes: bool) -> None:
+def _calibrate(console: Console, found: ArmPort, target: Path, yes: bool, last_words: list[str]) -> None:
     from calibration.arm import ArmSweep, energised, read_stored, release
     from calibration.sweep import calibration_from
     from robot.eeprom import SetupBus
@@ -82,7 +83,7 @@ def _calibrate(console: Console, found: ArmPort, target: Path, yes: bool) -> Non
         watch_sweep(console, sweep, None if found.twin is None else ImaginaryHand(found.twin, found.arm))
         calibration = calibration_from(sweep.joints, sweep.offsets, str(target))
         console.print(_summary(calibration, sweep, stored))
-        _write(console, bus, calibration, stored, target, yes)
+        _write(console, bus, calibration, stored, target, yes, last_words)
 
 
 def _ask_to_hold(console: Console, driven: list[str]) -> None:
@@ -121,12 +122,22 @@ def _write(
     stored: dict[str, Stored],
     target: Path,
     yes: bool,
+    last_words: list[str],
 ) -> None:
     from calibration.arm import write_calibration
+    from robot.eeprom import undisturbed
 
     _agree(f"Write this into the servos and to {target}?", yes)
-    written = write_calibration(bus, calibration, stored)
-    backup = replace_calibration(calibration, target)
+    with undisturbed():  # less than a second; the servos and the file shall not disagree
+        written = write_calibration(bus, calibration, stored)
+        try:
+            backup = replace_calibration(calibration, target)
+        except CalibrationError as error:
+            content = json.dumps(calibration.as_json())
+            raise CalibrationError(
+                f"{error}. The servos hold the new calibration; save it: {content}"
+            ) from error
+        last_words[0] = f"the calibration is in the servos and in {target}"
     console.print(f"Servos: {written} registers written, locked, read back. File: {target}.")
     if backup is not None:
         console.print(f"The file that was there is now {backup}.")
@@ -160,6 +171,7 @@ def _import(
     arm: Arm,
     nominal: bool,
     yes: bool,
+    last_words: list[str],
 ) -> None:
     from calibration.arm import energised, read_stored
     from calibration.foreign import read_foreign
@@ -180,4 +192,4 @@ def _import(
         calibration = foreign.convert(stored, nominal=nominal)
         if energised(stored):
             raise CalibrationError(f"the arm is energised ({', '.join(energised(stored))}): park it first")
-        _write(console, bus, calibration, stored, target, yes)
+        _write(console, bus, calibration, stored, target, yes, last_words)

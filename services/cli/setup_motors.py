@@ -10,11 +10,14 @@ from rich.console import Console
 
 from robot.errors import BusError, ConfigError, PortError
 from robot.joints import JOINTS, SERVO_IDS
-from services.cli.arm_port import Arm, ArmPort, arm_port, terminated_like_ctrl_c
+from services.cli.arm_port import Arm, ArmPort, arm_port, interruptible
 
 if TYPE_CHECKING:
     from calibration.motors import FoundServo
     from robot.eeprom import SetupBus
+
+
+STOPPED = "no servo is half written or unlocked; run this again to go on"
 
 
 def setup_motors(
@@ -31,7 +34,7 @@ def setup_motors(
     written only where they differ, locked and read back. You may break off at any time and begin again.
     """
     console = Console(highlight=False, soft_wrap=True)
-    with terminated_like_ctrl_c(), arm_port(port, robot, arm, factory=True) as found:
+    with interruptible(STOPPED), arm_port(port, robot, arm, factory=True) as found:
         from calibration.motors import SETUP_ORDER
         from robot.eeprom import SetupBus
 
@@ -64,7 +67,9 @@ def _one(console: Console, bus: SetupBus, found: ArmPort, number: int, joint: st
                 raise
             console.print(f"  [yellow]{error}[/yellow]")
             continue
-        console.print(f"  found as servo {servo.servo_id} at {servo.baud} baud, becomes servo {SERVO_IDS[joint]}")
+        console.print(
+            f"  found as servo {servo.servo_id} at {servo.baud} baud, becomes servo {SERVO_IDS[joint]}"
+        )
         console.print(f"  [green]✓[/green] {', '.join(changed) or 'nothing to change'}")
         return
 
@@ -82,7 +87,9 @@ def _together(console: Console, bus: SetupBus, found: ArmPort, *, follower: bool
     from calibration.motors import check_all
 
     while True:
-        _plug(console, found, "[bold]Connect all six in a chain: board, shoulder_pan, ..., gripper[/bold]", None)
+        _plug(
+            console, found, "[bold]Connect all six in a chain: board, shoulder_pan, ..., gripper[/bold]", None
+        )
         problems = check_all(bus, follower=follower)
         if not problems:
             console.print("  [green]✓[/green] all six answer, hold their settings and are locked")

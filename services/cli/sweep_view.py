@@ -71,16 +71,29 @@ def watch_sweep(console: Console, sweep: ArmSweep, hand: ImaginaryHand | None = 
     else:
         console.print("An imaginary hand moves every joint from stop to stop.")
     next_s = time.monotonic()
+    short: list[str] = []
     with Live(_bars(sweep), console=console, refresh_per_second=10) as live:
         while True:
             sweep.poll()
             live.update(_bars(sweep))
-            if hand is not None and hand.moved_on(sweep):
-                return
             next_s = max(next_s + POLL_S, time.monotonic())
-            if hand is None and _enter_until(next_s):
-                return
-            time.sleep(max(0.0, next_s - time.monotonic()))
+            if hand is not None:
+                if hand.moved_on(sweep):
+                    return
+                time.sleep(max(0.0, next_s - time.monotonic()))
+            elif _enter_until(next_s):
+                missing = _too_short(sweep)
+                if not missing or missing == short:  # or they insist
+                    return
+                short = missing
+                names = ", ".join(short)
+                console.print(
+                    f"[yellow]Not yet from stop to stop: {names}. Go on; ENTER again gives up.[/yellow]"
+                )
+
+
+def _too_short(sweep: ArmSweep) -> list[str]:
+    return [joint for joint in JOINTS if sweep.joints[joint].span_deg < PLAUSIBLE_SPAN_DEG[joint][0]]
 
 
 def _enter_until(deadline_s: float) -> bool:
