@@ -153,7 +153,7 @@ class PacketParser:
         self._buffer = bytearray()
         self.dropped = 0
         """Bytes thrown away so far because they belonged to no packet."""
-        self.broken: list[int] = []
+        self.broken: set[int] = set()
         """Ids of the frames that were whole but for their checksum: these servos have had their say."""
 
     @classmethod
@@ -192,7 +192,7 @@ class PacketParser:
                 return packets
             body = bytes(buffer[2 : end - 1])
             if checksum(body) != buffer[end - 1]:
-                self.broken.append(body[0])
+                self.broken.add(body[0])
                 self._drop(1)
                 continue
             packets.append(Packet(body[0], body[2], body[3:]))
