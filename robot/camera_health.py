@@ -168,8 +168,9 @@ class CameraHealth:
     def findings(self) -> tuple[CameraFinding, ...]:
         """What is wrong now, the gravest first."""
         name, found = self._name, []
-        if self._blind_since_s is not None and self._times_s[-1] - self._blind_since_s >= BLIND_S:
-            found.append(_black(name) if self._black else _blank(name))
+        if self._blind_since_s is not None:  # and equal because of that, not because it is frozen
+            if self._times_s[-1] - self._blind_since_s >= BLIND_S:
+                found.append(_black(name) if self._black else _blank(name))
         elif self._frozen:
             found.append(_frozen(name))
         if self._slow:

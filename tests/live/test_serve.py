@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
 from robot.config import load_robot
 from robot.joints import JOINTS
-from robot.runtime import Runtime
 from robot.telemetry import Record, TelemetryRing
-from services.shipped import ROOT, policies_root
+from tests.served import FINAL, Served, served
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(420)]
 
-BUNDLE = Path(os.environ.get("SO101_TEST_POLICY", policies_root() / "pick_place"))
-FINAL = ("succeeded", "failed", "cancelled")
 MOVED_DEG = 2.0
 FASTEST_DPS = load_robot("twin")[0].gate.max_velocity.array()[:5]
 """Speed of each arm joint that the gate lets through."""
@@ -42,104 +33,13 @@ their last goal meanwhile.
 """
 
 
-class Live:
-    """One running service."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        command = [
-            sys.executable,
-            "-m",
-            "services.cli",
-            "serve",
-            "--port",
-            str(port),
-            "--policy",
-            str(BUNDLE),
-        ]
-        self.log = (folder / "serve.log").open("w+")
-        environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=self.log, stderr=subprocess.STDOUT, env=environment
-        )
-        self.folder = folder
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
-
-    def until(self, condition: Callable[[], Any], timeout_s: float, what: str) -> None:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                if condition():
-                    return
-            except httpx.TransportError:
-                pass
-            assert self.process.poll() is None, self.words()
-            assert time.monotonic() < deadline, f"{what}: not in {timeout_s} s\n{self.words()}"
-            time.sleep(0.05)
-
-    def words(self) -> str:
-        self.log.flush()
-        return (self.folder / "serve.log").read_text()[-3000:]
-
-    def state(self) -> dict[str, Any]:
-        return dict(self.http.get("/v1/state").json())
-
-    def usable(self) -> bool:
-        """Whether all is there; a machine busy elsewhere may have starved the twin's servos meanwhile."""
-        answer = self.http.get("/readyz")
-        if "faults" in answer.json().get("checks", {}) and answer.json()["checks"]["faults"] != "ok":
-            self.http.post("/v1/faults/clear")
-        return answer.status_code == 200
-
-    def ready(self) -> None:
-        """Start as a person would: look, clear what is gone, start."""
-
-        def ready() -> bool:
-            mode = self.state()["mode"]
-            if mode not in ("ready", "starting") and self.http.post("/v1/start").status_code != 200:
-                self.http.post("/v1/faults/clear")
-            return bool(mode == "ready")
-
-        self.until(ready, 30, "ready pose")
-        self.until(lambda: self.http.get("/readyz").status_code == 200, 60, "readyz again")
-
-    def pick(self, x_m: float, y_m: float) -> str:
-        self.http.put("/v1/twin", json={"cube": {"x_m": x_m, "y_m": y_m}})
-        answer = self.http.post("/v1/pickups", json={"x_m": x_m, "y_m": y_m})
-        assert answer.status_code == 202, answer.text
-        return str(answer.headers["Location"])
-
-    def ring(self) -> TelemetryRing:
-        (folder,) = self.folder.glob("so101-*")
-        return TelemetryRing.attach(Runtime(folder).telemetry_name)
-
-    def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        finally:
-            if self.process.poll() is None:
-                self.process.kill()
-            self.http.close()
-            self.log.close()
-
-
 @pytest.fixture(scope="module")
-def live() -> Iterator[Live]:
-    if not (BUNDLE / "manifest.json").is_file():
-        pytest.skip(f"no policy bundle at {BUNDLE}: make policy")
-    with tempfile.TemporaryDirectory(prefix="so101live") as folder:
-        service = Live(Path(folder))
-        try:
-            service.until(service.usable, 120, "readyz")
-            yield service
-        finally:
-            service.close()
+def live() -> Iterator[Served]:
+    with served() as service:
+        yield service
 
 
-def test_a_pickup_whose_verdict_agrees_with_the_world(live: Live) -> None:
+def test_a_pickup_whose_verdict_agrees_with_the_world(live: Served) -> None:
     live.ready()
     location = live.pick(0.24, 0.04)
     live.until(lambda: live.http.get(location).json()["status"] in FINAL, 60, "end of the pickup")
@@ -149,7 +49,7 @@ def test_a_pickup_whose_verdict_agrees_with_the_world(live: Live) -> None:
     assert control["hz"] >= 50 and set(control["lateness_ms"]) == {"p50", "p99", "p999", "max"}
 
 
-def test_an_unreachable_point_moves_nothing(live: Live) -> None:
+def test_an_unreachable_point_moves_nothing(live: Served) -> None:
     live.ready()
     before = live.state()["joints"]
     assert live.http.post("/v1/pickups", json={"x_m": 0.9, "y_m": 0.0}).status_code == 422
@@ -160,7 +60,7 @@ def test_an_unreachable_point_moves_nothing(live: Live) -> None:
 
 
 @pytest.mark.parametrize("process", ["worker", "cameras", "controller", "api"])
-def test_a_killed_process_leaves_the_arm_holding(live: Live, process: str) -> None:
+def test_a_killed_process_leaves_the_arm_holding(live: Served, process: str) -> None:
     live.ready()
     location = live.pick(0.26, -0.08)
     live.until(lambda: live.http.get(location).json()["status"] == "running", 30, "run")
@@ -193,9 +93,9 @@ def test_a_killed_process_leaves_the_arm_holding(live: Live, process: str) -> No
     live.ready()
 
 
-def test_the_end_parks_the_arm_and_leaves_nothing_behind(live: Live) -> None:
+def test_the_end_parks_the_arm_and_leaves_nothing_behind(live: Served) -> None:
     live.ready()
-    (folder,) = live.folder.glob("so101-*")
+    folder = live.runtime.folder
     pids = [info["pid"] for info in live.state()["processes"].values()]
     live.process.send_signal(signal.SIGINT)
     assert live.process.wait(60) == 0, live.words()
