@@ -187,8 +187,15 @@ def load_faults(path: Path) -> list[Event]:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"no fault script can be read from {path}: {error}") from error
+    if isinstance(raw, list):
+        raw = [_with_on(event) for event in raw]
     events: list[Event] = _validated(TypeAdapter(list[Event]), raw, str(path))
     return sorted(events, key=lambda event: event.at_s)
+
+
+def _with_on(event: Any) -> Any:
+    """YAML reads the key ``on`` as true."""
+    return {"on" if key is True else key: event[key] for key in event} if isinstance(event, dict) else event
 
 
 def _validated(adapter: TypeAdapter[Any], raw: Any, name: str) -> Any:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from robot.calibration_file import Calibration, parse_calibration
-from robot.joints import SERVO_IDS
+from robot.errors import ServoError
+from robot.joints import JOINTS, SERVO_IDS
 from robot.registers import REGISTERS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE, encode_signed
 from robot.seams import ArmState, FloatArray
 from robot.state_block import decode_state
 from robot.twin.world import World, twin_calibration
 
 IDS = tuple(SERVO_IDS.values())
+_NO_BLOCK = bytes(STATE_BLOCK_SIZE)
 
 
 def follower_calibration() -> Calibration:
@@ -49,16 +51,26 @@ class LockstepArm:
         self.calibration = follower_calibration()
 
     def _write(self, name: str, words: list[int]) -> None:
-        register = REGISTERS[name]
+        register, bank = REGISTERS[name], self.world.follower
         for servo_id, word in zip(IDS, words, strict=True):
-            self.world.follower.write(servo_id, register.address, word.to_bytes(register.size, "little"))
+            if servo_id in bank.ids:
+                bank.write(servo_id, register.address, word.to_bytes(register.size, "little"))
 
     def read(self) -> ArmState:
-        """See Arm."""
+        """See Arm. Raises ServoError where a servo is deaf, unplugged, or has another id."""
         bank = self.world.follower
-        blocks = [bank.read(i, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE) for i in IDS]
-        errors = [bank.error_byte(i) for i in IDS]
-        return decode_state(blocks, errors, self.calibration, self.world.time_s)
+        missing = [i for i in IDS if i not in bank.ids]
+        blocks = [
+            _NO_BLOCK if i in missing else bank.read(i, STATE_BLOCK_ADDRESS, len(_NO_BLOCK)) for i in IDS
+        ]
+        errors = [0 if i in missing else bank.error_byte(i) for i in IDS]
+        state = decode_state(blocks, errors, self.calibration, self.world.time_s)
+        if missing:
+            names = tuple(JOINTS[IDS.index(i)] for i in missing)
+            error = ServoError(f"{', '.join(names)}: no answer", servo_id=missing[0], joint=names[0])
+            error.seen, error.missing = state, names
+            raise error
+        return state
 
     def write(self, goal: FloatArray) -> None:
         """See Arm."""
@@ -80,8 +92,8 @@ class LockstepArm:
 
     def torque_enabled(self) -> bool:
         """See Arm."""
-        address = REGISTERS["torque_enable"].address
-        return all(self.world.follower.read(i, address, 1) == b"\x01" for i in IDS)
+        address, bank = REGISTERS["torque_enable"].address, self.world.follower
+        return all(i in bank.ids and bank.read(i, address, 1) == b"\x01" for i in IDS)
 
     def close(self) -> None:
         """See Arm."""

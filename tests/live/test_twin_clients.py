@@ -153,3 +153,43 @@ def test_all_clients_see_the_same_registers(twin: TwinProcess) -> None:
     theirs = bytes(controller.read_raw_data(2, 0, 40))
     controller.close()
     assert ours == theirs
+
+
+def test_sdk_meets_faults_as_on_a_real_bus(twin: TwinProcess, feetech: tuple[Any, Any]) -> None:
+    port, packets = feetech
+
+    def read() -> tuple[int, int]:
+        _, result, error = packets.read2ByteTxRx(port, 2, PRESENT)
+        return result, error
+
+    twin.fault("garbage", count=30)
+    assert read() == (sdk.COMM_SUCCESS, 0)
+    for kind in ("corrupt", "truncate"):
+        twin.fault(kind, servo_id=2)
+        assert read() == (sdk.COMM_RX_CORRUPT, 0)
+        assert read() == (sdk.COMM_SUCCESS, 0)
+    twin.fault("overload", servo_id=2)
+    assert read() == (sdk.COMM_SUCCESS, sdk.ERRBIT_OVERLOAD)
+    twin.fault("overload_deaf", servo_id=2)
+    assert read() == (sdk.COMM_RX_TIMEOUT, 0)
+    twin.fault("power_cycle")
+    assert read() == (sdk.COMM_SUCCESS, 0)
+
+
+def test_sdk_takes_an_echo_for_the_answer(twin: TwinProcess, feetech: tuple[Any, Any]) -> None:
+    port, packets = feetech
+    twin.fault("echo")
+    value, result, error = packets.read2ByteTxRx(port, 2, PRESENT)
+    twin.fault("echo", on=False)
+    # The request itself: code READ as the error byte, address 56 and size 2 as the position.
+    assert (value, result, error) == (56 + (2 << 8), sdk.COMM_SUCCESS, 2)
+
+
+def test_rustypot_meets_faults_as_on_a_real_bus(twin: TwinProcess, rusty: Any) -> None:
+    before = rusty.sync_read_present_position([1, 2])
+    for kind in ("corrupt", "truncate"):
+        twin.fault(kind, servo_id=1)
+        with pytest.raises(RuntimeError, match="motor 1"):
+            rusty.sync_read_present_position([1, 2])
+        time.sleep(0.05)
+        assert rusty.sync_read_present_position([1, 2]) == pytest.approx(before, abs=0.02)

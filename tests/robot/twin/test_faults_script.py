@@ -100,4 +100,8 @@ def test_the_manual_names_every_kind_and_its_example_can_be_played(tmp_path: Pat
     assert named == known
     path = tmp_path / "faults.yaml"
     path.write_text(text[text.index("```yaml") + 7 :].split("```")[0])
-    assert len(load_faults(path)) > 5
+    events = load_faults(path)
+    assert [event.on for event in events if isinstance(event, FaultEvent) and event.kind == "stuck"] == [
+        True,
+        False,
+    ]

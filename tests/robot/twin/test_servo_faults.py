@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robot.errors import ConfigError
+from robot.errors import ConfigError, ServoError
 from robot.registers import REGISTERS, StatusBit, decode_signed
 from robot.twin.bus_faults import BusFaults
 from robot.twin.faults import parse_fault
@@ -96,6 +96,9 @@ def test_a_deaf_overload_ends_with_a_power_cycle_alone(world: World) -> None:
     assert bank.ids == (1, 2, 4, 5, 6)
     run(world, 0.5)
     assert 3 not in bank.ids
+    with pytest.raises(ServoError, match="elbow_flex") as caught:
+        LockstepArm(world).read()
+    assert caught.value.missing == ("elbow_flex",)
     happen(bank, "power_cycle")
     assert bank.ids == (1, 2, 3, 4, 5, 6)
     assert bank.error_byte(3) == 0
