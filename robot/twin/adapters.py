@@ -49,6 +49,12 @@ class Adapters:
                 self._behind = dict(zip(arms, reversed(wires), strict=True))
         self._link()
 
+    def mend(self) -> None:
+        """Both adapters are plugged in, each behind its own link."""
+        self._behind = {arm: arm for arm in self._behind}
+        for arm in self._wires:
+            self.happen("replug", arm)
+
     def close(self) -> None:
         """Unplug all."""
         for arm in self._wires:

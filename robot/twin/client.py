@@ -75,7 +75,7 @@ class TwinControl:
         return self._do("plug", arm=arm, joints=None if joints is None else list(joints))
 
     def reset(self, seed: int = 0) -> dict[str, Any]:
-        """Servos rebooted, wires sound again, arm parked, cube in front of it."""
+        """Servos rebooted, all faults over but what EEPROM keeps, arm parked, cube in front of it."""
         return self._do("reset", seed=seed)
 
     def fault(self, kind: str, **values: Any) -> dict[str, Any]:

@@ -242,6 +242,8 @@ class LiveTwin:
                 world.reset(int(command.get("seed", 0)))
                 for wire in self.wires.values():
                     wire.emulator.faults = BusFaults()
+                self.adapters.mend()
+                self.camera_trouble.happen(CameraEvent(kind="camera_ok"))
             case "fault":
                 self._apply(parse_fault(command))
                 return world.truth() | {"applied_s": time.monotonic()}

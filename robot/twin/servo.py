@@ -80,7 +80,8 @@ class ServoBank:
         self.parameters = parameters or ServoParameters()
         self.stale_goal_jump = stale_goal_jump
         self.n = len(eeprom)
-        self._zero_tick = zero_tick.astype(np.float64).copy()
+        self._built_zero_tick = zero_tick.astype(np.float64).copy()
+        self._zero_tick = self._built_zero_tick.copy()
         self._files = RegisterFiles(eeprom)
         self.time_s = 0.0
         self.position_rad = np.zeros(self.n)
@@ -208,8 +209,16 @@ class ServoBank:
     # -- what the world sees -------------------------------------------------------------------------
 
     def reset_pose(self, position_rad: FloatArray) -> None:
-        """Begin anew, cool and at rest in a pose; goals and setpoints follow, nothing moves."""
+        """Begin anew, cool and at rest in a pose; goals and setpoints follow, nothing moves.
+
+        Nothing blocks a joint any more, encoders and supply are right; EEPROM and cables stay as they are.
+        """
         self.time_s, self._steps = 0.0, 0
+        self.stuck[:] = False
+        self._wild_ticks.clear()
+        self._wild_temperature_c.clear()
+        self._zero_tick[:] = self._built_zero_tick
+        self.supply_v[:] = self.parameters.supply_v
         self._protection.restart()
         self.position_rad = position_rad.astype(np.float64).copy()
         self.velocity_rad_s[:] = 0.0

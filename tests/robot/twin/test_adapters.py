@@ -89,6 +89,15 @@ def test_swapped_links_stay_swapped_when_a_port_is_renamed(adapters: Adapters) -
     assert behind(adapters, "follower") == wires["follower"].path
 
 
+def test_mended_adapters_are_plugged_in_behind_their_own_links(adapters: Adapters) -> None:
+    leader = behind(adapters, "leader")
+    adapters.happen("swap", "follower")
+    adapters.happen("unplug", "follower")
+    adapters.mend()
+    assert behind(adapters, "follower") == adapters._wires["follower"].path
+    assert behind(adapters, "leader") == leader
+
+
 def test_what_was_on_its_way_is_lost_with_the_port(adapters: Adapters) -> None:
     emulator = adapters._wires["follower"].emulator
     emulator.feed(packets.ping(1) + packets.ping(2)[:4], 0.0)

@@ -172,6 +172,29 @@ def test_a_stuck_leader_is_not_driven(world: World) -> None:
     assert get(bank, 1, "present_position") == before
 
 
+def test_a_reset_ends_what_is_no_eeprom(world: World) -> None:
+    bank = world.follower
+    before = get(bank, 1, "present_position")
+    for kind, values in (
+        ("encoder", {"ticks": 300, "count": 0}),
+        ("encoder", {"ticks": 99, "count": 9}),
+        ("stuck", {}),
+        ("glitch", {"count": 9}),
+        ("overload_deaf", {}),
+        ("model", {"value": 5}),
+    ):
+        happen(bank, kind, servo_id=1, **values)
+    happen(bank, "supply", voltage_v=5.0)
+    world.reset()
+    assert bank.ids == (1, 2, 3, 4, 5, 6)
+    assert get(bank, 1, "present_position") == before
+    assert get(bank, 1, "present_temperature") == 25
+    assert get(bank, 1, "present_voltage") == 74
+    assert bank.error_byte(1) == 0
+    assert not bank.stuck.any()
+    assert get(bank, 1, "model_number") == 5
+
+
 def test_port_kinds_need_a_port(world: World) -> None:
     with pytest.raises(ConfigError, match="only a live twin"):
         happen(world.follower, "unplug")
