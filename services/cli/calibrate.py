@@ -8,6 +8,8 @@ from __future__ import annotations
 import typer
 
 from services.cli.calibrate_arm import arm
+from services.cli.calibrate_camera import camera
+from services.cli.calibrate_table import table
 
 app = typer.Typer(
     help="Measure the arm, its cameras and its table.",
@@ -23,3 +25,5 @@ def _group() -> None:
 
 
 app.command("arm")(arm)
+app.command("camera")(camera)
+app.command("table")(table)

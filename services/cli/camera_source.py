@@ -1,0 +1,101 @@
+"""Which camera a calibration looks through, and where what it finds goes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robot.config import CameraConfig, RobotConfig, load_robot
+from robot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from robot.cameras import OpenCvCamera
+    from robot.twin.client import TwinProcess
+
+
+SHOWN_S = 0.25
+"""From a change before a camera until its pictures show it: its delay, and those on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A camera of a robot.
+
+    Attributes:
+        config: the robot's.
+        folder: from which its relative paths start.
+        camera: the camera's own part of it.
+        out: its calibration file, which may not exist yet.
+    """
+
+    config: RobotConfig
+    folder: Path
+    camera: CameraConfig
+    out: Path
+
+    @classmethod
+    def find(cls, name: str, robot: str, out: Path | None) -> Target:
+        """The camera of that name.
+
+        Raises:
+            ConfigError: the robot has no such camera.
+        """
+        config, folder = load_robot(robot)
+        camera = next((c for c in config.cameras if c.name == name), None)
+        if camera is None:
+            known = ", ".join(c.name for c in config.cameras)
+            raise ConfigError(f"robot {config.name} has no camera {name!r}, it has {known}")
+        if out is None and camera.calibration is not None:
+            out = folder / camera.calibration
+        elif out is None:
+            # Beside the robot's own file; the shipped twin's folder belongs to the package.
+            place = folder if config.kind == "serial" else Path()
+            out = place / f"{config.name}_{name}.json"
+        return cls(config, folder, camera, out)
+
+    def advice(self) -> str:
+        """What is left to do so that the file is used, empty where nothing is."""
+        named = self.camera.calibration
+        if named is not None and (self.folder / named).resolve() == self.out.resolve():
+            return ""
+        inline = ", without its table_map" if self.camera.table_map is not None else ""
+        path = self.out.resolve()
+        path = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path
+        line = f"`calibration: {path}` under camera {self.camera.name}"
+        return f"To use it, write {line} in the robot's YAML{inline}."
+
+
+@contextlib.contextmanager
+def twin_of(target: Target, source: str | None) -> Iterator[TwinProcess | None]:
+    """A twin for as long as this lasts where the robot is one and no other source was given."""
+    if target.config.kind != "twin" or source is not None:
+        yield None
+        return
+    from robot.twin.client import TwinProcess
+
+    with TwinProcess() as twin:
+        yield twin
+
+
+def open_camera(target: Target, source: str | None, twin: TwinProcess | None) -> OpenCvCamera:
+    """The camera itself, or the twin's. Raises CameraError."""
+    from robot.cameras import OpenCvCamera
+
+    return OpenCvCamera(target.camera, source if twin is None else twin.cameras[target.camera.name])
+
+
+def read_away(opened: OpenCvCamera, duration_s: float) -> None:
+    """Read past the pictures that were taken, or on their way, before now. Raises CameraError."""
+    end_s = time.monotonic() + duration_s
+    while time.monotonic() < end_s:
+        opened.read()
+
+
+def today() -> str:
+    """For a calibration file."""
+    return date.today().isoformat()
