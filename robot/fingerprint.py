@@ -6,6 +6,7 @@ agree with a calibration file are that file's arm.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Literal
 from robot.bus import FeetechBus, decode
 from robot.calibration_file import Calibration, JointCalibration, load_calibration
 from robot.config import config_root, load_robot
-from robot.errors import So101Error
+from robot.errors import CalibrationError
 from robot.joints import JOINTS, SERVO_IDS
 from robot.packets import Packet
 from robot.registers import REGISTERS, VOLTAGE_V_PER_UNIT
@@ -134,13 +135,13 @@ def _holds(by_id: dict[int, Servo], calibration: Calibration) -> bool:
 
 
 def known_arms(extra: Iterable[Path] = (), robots: Iterable[str] = ()) -> list[KnownArm]:
-    """Calibration files that may be of an arm here: those given, those of the robot files, LeRobot's own.
+    """Calibration files that may be of an arm here: those given, those shipped, LeRobot's own.
 
     Files that cannot be read as a calibration are passed over, unless they were given by name.
 
     Args:
         extra: files named by the person.
-        robots: robot configurations, by name or path, over those that are shipped.
+        robots: robot configurations whose calibration is looked at, by name or path.
 
     Raises:
         CalibrationError, ConfigError: a file that was named cannot be read.
@@ -149,21 +150,11 @@ def known_arms(extra: Iterable[Path] = (), robots: Iterable[str] = ()) -> list[K
     for name in robots:
         for path, role in _of_robot(name):
             found[path.resolve()] = KnownArm(load_calibration(path), path, role)
-    shipped = sorted((config_root() / "robots").glob("*.yaml"))
-    candidates: list[tuple[Path, Role]] = []
-    for file in shipped:
-        try:
-            candidates += _of_robot(str(file))
-        except So101Error:
-            continue
-    candidates += [(path, role_of(path)) for path in sorted(lerobot_cache().glob("*/**/*.json"))]
-    for path, role in candidates:
-        if path.resolve() in found:
-            continue
-        try:
-            found[path.resolve()] = KnownArm(load_calibration(path), path, role)
-        except So101Error:
-            continue
+    candidates = sorted((config_root() / "robots").glob("*.json"))
+    candidates += sorted(lerobot_cache().glob("*/**/*.json"))
+    for path in candidates:
+        with contextlib.suppress(CalibrationError):  # cameras' files lie there too, and arms of other makes
+            found.setdefault(path.resolve(), KnownArm(load_calibration(path), path, role_of(path)))
     return list(found.values())
 
 
