@@ -64,7 +64,7 @@ def test_a_policy_that_keeps_asking_for_what_no_joint_can_do_is_stopped(
     with rig.heartbeats():
         rig.until(lambda: rig.mode == "fault", 6.0, "fault")
     (code,) = rig.codes
-    assert code == "targets_clamped"
+    assert code == "target_out_of_range"
     fault_s = rig.status()["faults"][0]["raised_s"]
     out_of_range_s = sent_s + 5.0 * (CONFIG.gate.max_position.shoulder_pan - far[0, 0]) / 600.0
     measured["latched after leaving the range_ms"] = round(1e3 * (fault_s - out_of_range_s))
