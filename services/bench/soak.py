@@ -216,7 +216,7 @@ class _Soak:
 def judge(result: dict[str, Any]) -> list[str]:
     """What of a soak's promises did not hold, in words."""
     failures = [
-        f"fault {fault['code']} ({fault['joint']}) at {fault['at_s']} s" for fault in result["faults"]
+        f"fault {fault['code']} {fault['joint']} at {fault['at_s']} s" for fault in result["faults"]
     ]
     if result["missed"]["driven"]:
         failures.append(f"{result['missed']['driven']} ticks were missed while the arm was driven")

@@ -39,7 +39,10 @@ pytestmark = [
 ]
 
 CONFIG, FOLDER = load_robot("twin")
-SHIPPED = FOLDER / CONFIG.calibration
+SHIPPED = {
+    "follower": FOLDER / CONFIG.calibration,
+    "leader": FOLDER / (CONFIG.leader_calibration or CONFIG.calibration),
+}
 LEADERS = FOLDER / str(CONFIG.leader_calibration)
 SESSION = Path(__file__).with_name("lerobot_session.py")
 ANSWER_S = 60.0

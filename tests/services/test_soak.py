@@ -1,0 +1,107 @@
+"""The soak: what it says of a run, and a short one on the live twin."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robot.config import load_robot
+from robot.errors import TwinError
+from robot.kinematics import Kinematics
+from services.bench.growth import Growth
+from services.bench.soak import SoakOptions, bench_soak, judge
+from services.bench.soak_drive import RUN_S, pose_at
+
+GOOD: dict[str, Any] = {
+    "faults": [],
+    "missed": {"driven": 0, "switching": 2},
+    "lateness_ms": {"max": 4.0},
+    "budget_ms": 10.0,
+    "refusals": [],
+    "days": 3,
+    "controller": {"rss_growth_mib": 0.1, "descriptors": {"first_half": 14, "second_half": 14}},
+    "twin": {"rss_growth_mib": -0.1, "descriptors": {"first_half": 12, "second_half": 12}},
+}
+GROWN = {"rss_growth_mib": 5.0, "descriptors": {"first_half": 14, "second_half": 14}}
+LEAKING = {"rss_growth_mib": 0.0, "descriptors": {"first_half": 14, "second_half": 15}}
+
+
+def test_a_good_soak_has_no_failures() -> None:
+    assert judge(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (
+            {"faults": [{"code": "servo_lost", "joint": "gripper", "at_s": 3.0}]},
+            "servo_lost gripper at 3.0 s",
+        ),
+        ({"missed": {"driven": 1, "switching": 0}}, "1 ticks were missed while"),
+        ({"missed": {"driven": 0, "switching": 100}}, "torque came or went"),
+        ({"lateness_ms": {"max": 11.0}}, "11.0 ms late"),
+        ({"refusals": ["start: no"]}, "start: no"),
+        ({"controller": GROWN}, "the controller grew by 5.0 MiB"),
+        ({"twin": LEAKING}, "the twin opened descriptors"),
+    ],
+)
+def test_each_promise_that_does_not_hold_is_named(wrong: dict[str, Any], words: str) -> None:
+    (failure,) = judge({**GOOD, **wrong})
+    assert words in failure
+
+
+def test_growth_tells_a_leak_from_what_comes_and_goes() -> None:
+    growth = Growth(os.getpid())
+    kept: list[bytearray] = []
+    with ExitStack() as stack:
+        for number in range(40):
+            growth.sample(10.0 * number)
+            kept.append(bytearray(b"x" * 2**20))
+            stack.enter_context(socket.socket())
+        figures = growth.figures()
+        assert figures["rss_mib_per_hour"] == pytest.approx(360.0, rel=0.2)
+        assert figures["rss_growth_mib"] == pytest.approx(35.0, rel=0.2)
+        assert figures["descriptors"]["second_half"] == figures["descriptors"]["first_half"] + 18
+        assert figures["descriptors_per_hour"] == pytest.approx(360.0)
+    steady = Growth(os.getpid())
+    for number in range(40):
+        with socket.socket():
+            steady.sample(10.0 * number)
+    figures = steady.figures()
+    assert figures["descriptors"]["second_half"] == figures["descriptors"]["first_half"]
+
+
+def test_a_process_that_has_ended_is_told() -> None:
+    with pytest.raises(TwinError, match="has ended"):
+        Growth(2**22 + 1).sample(0.0)
+
+
+def test_the_motion_begins_at_ready_keeps_the_limits_and_stays_above_the_table() -> None:
+    config, _ = load_robot("twin")
+    ready = config.ready_pose.array()
+    times_s = np.arange(0.0, 2.0 * RUN_S, 0.1)
+    poses = pose_at(times_s, ready)
+    np.testing.assert_allclose(poses[0], ready)
+    assert (poses >= config.gate.min_position.array()).all()
+    assert (poses <= config.gate.max_position.array()).all()
+    assert (np.abs(np.diff(poses, axis=0)) / 0.1 < config.gate.max_velocity.array()).all()
+    lowest_point_m = Kinematics().lowest_point_m
+    assert min(lowest_point_m(pose) for pose in poses) > 0.03
+    assert np.ptp(poses, axis=0).min() > 25.0  # everything moves
+
+
+@pytest.mark.live
+def test_a_short_soak_drives_the_arm_and_counts_what_the_bus_loses() -> None:
+    lines: list[str] = []
+    result = bench_soak(SoakOptions(seconds=12.0, hz=60), lambda _, line: lines.append(line))
+    assert result["ticks"] > 300
+    assert result["bus"]["retries"] > 0
+    assert result["bus"]["dropped_bytes"] > 0
+    assert result["controller"]["descriptors"]["first_half"] > 5
+    assert "running" in lines[-1] or result["faults"]  # a busy machine may have stopped it
+    assert result["failures"] == judge(result)
