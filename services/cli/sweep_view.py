@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.02
 BAR_CELLS = 24
-REST_S = 0.4
+REST_S = 0.6
 """A joint that has not moved for so long has arrived."""
 
 
