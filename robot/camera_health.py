@@ -174,7 +174,7 @@ class CameraHealth:
         elif self._frozen:
             found.append(_frozen(name))
         if self._slow:
-            found.append(_slow(name, self.fps, self._fps))
+            found.append(slow(name, self.fps, self._fps))
         return tuple(found)
 
 
@@ -216,7 +216,8 @@ def _frozen(name: str) -> CameraFinding:
     return CameraFinding("camera_frozen", words, "unplug the camera and plug it in again")
 
 
-def _slow(name: str, fps: float, wanted: float) -> CameraFinding:
+def slow(name: str, fps: float, wanted: float) -> CameraFinding:
+    """The finding for a camera that gives fewer pictures a second than it was asked for."""
     words = f"camera {name} gives {fps:.0f} pictures a second instead of {wanted:g}"
     remedy = "more light, a USB port of its own, or fps in the robot's file set to what it can do"
     return CameraFinding("camera_slow", words, remedy, blinds=False)

@@ -108,7 +108,7 @@ def check_registers(scope: Scope, found: Survey) -> None:
         scope.find(
             "eeprom_unlocked",
             f"the EEPROM of {_name(servo_id)} is unlocked: any program may change its settings for good",
-            "switch the arm's supply off and on, which locks it; `so101 setup-motors` leaves servos locked",
+            "switch the arm's supply off and on, which locks it; so does starting the arm in `so101 serve`",
             JOINT_OF_ID[servo_id],
         )
     if found.ids:
