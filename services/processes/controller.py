@@ -26,6 +26,7 @@ from robot.config import RobotConfig, load_robot
 from robot.controller import Controller
 from robot.errors import PortError, So101Error
 from robot.kinematics import Kinematics
+from robot.leader import LeaderReader, LeaderSource
 from robot.mailbox import Mailbox
 from robot.model import load_arm
 from robot.realtime import Housekeeping, favour_this_process
@@ -81,23 +82,33 @@ class AbsentArm:
         """Nothing to let go of."""
 
 
-def arm_opener(config: RobotConfig, folder: Path, port: str) -> Callable[[], Arm]:
-    """What opens the arm, now and after its port was lost; it raises So101Error."""
+def arm_opener(config: RobotConfig, calibration_file: Path, port: str) -> Callable[[], Arm]:
+    """What opens an arm, now and after its port was lost; it raises So101Error."""
 
     def open_arm() -> Arm:
-        calibration = load_calibration(folder / config.calibration)
+        calibration = load_calibration(calibration_file)
         return ServoArm.connect(port, calibration, read_within_s=READ_SHARE * config.dt_s)
 
     return open_arm
 
 
-def source_factories(runtime: Runtime, config: RobotConfig) -> dict[str, SourceFactory]:
-    """What runs can be made of."""
+def source_factories(
+    runtime: Runtime, config: RobotConfig, open_leader: Callable[[], Arm] | None
+) -> dict[str, SourceFactory]:
+    """What runs can be made of; the leader where there is one."""
 
     def policy(args: dict[str, Any]) -> Source:
         return PolicySource(runtime.chunk_socket, args, control_hz=config.control_hz)
 
-    return {"policy": policy}
+    factories: dict[str, SourceFactory] = {"policy": policy}
+    if open_leader is not None:
+        low, high = config.gate.min_position.array(), config.gate.max_position.array()
+
+        def leader(args: dict[str, Any]) -> Source:
+            return LeaderSource(LeaderReader(open_leader, config.dt_s), low, high, config.dt_s)
+
+        factories["leader"] = leader
+    return factories
 
 
 class Shutdown:
@@ -162,7 +173,11 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
     port = (twin.get("by_id") or twin).get("follower") or config.port
     if port is None:
         raise PortError(f"robot {config.name} has no port: set one in its configuration")
-    open_arm = arm_opener(config, folder, port)
+    open_arm = arm_opener(config, folder / config.calibration, port)
+    leader_port = (twin.get("by_id") or twin).get("leader") or config.leader_port
+    open_leader = None
+    if leader_port is not None and config.leader_calibration is not None:
+        open_leader = arm_opener(config, folder / config.leader_calibration, leader_port)
     kinematics = Kinematics()
     with contextlib.ExitStack() as stack:
         commands = stack.enter_context(contextlib.closing(Mailbox(runtime.controller_socket)))
@@ -180,7 +195,7 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
             arm,
             clearance=ArmClearance(load_arm(), config.gate),
             tool_position_m=kinematics.tool_position_m,
-            sources=source_factories(runtime, config),
+            sources=source_factories(runtime, config, open_leader),
             commands=commands,
             telemetry=telemetry.append,
             status=status.write,
