@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,3 +90,29 @@ def test_update_settles_only_what_the_supervisor_looks_for() -> None:
     assert not book.update([finding("a"), finding("b")], looked_for, 2.0)
     assert book.update([finding("b")], looked_for, 3.0)
     assert {fault.finding.code: fault.active for fault in book} == {"other": True, "a": False, "b": True}
+
+
+def test_milder_finding_of_an_active_fault_is_no_news() -> None:
+    book = FaultBook()
+    book.raise_(finding(severity=Severity.PARK), 1.0)
+    assert not book.raise_(finding(severity=Severity.SLOW), 2.0)
+    (fault,) = book
+    assert (fault.id, fault.finding.severity, fault.raised_s) == (1, Severity.PARK, 1.0)
+
+
+def test_settling_what_is_not_there_or_settled_already_changes_nothing() -> None:
+    book = FaultBook()
+    assert not book.settle("overload")
+    book.raise_(finding(), 1.0)
+    assert book.settle("overload")
+    assert not book.settle("overload")
+    assert not book.update([], frozenset({"overload"}), 2.0)
+
+
+def test_findings_and_faults_cannot_be_changed() -> None:
+    book = FaultBook()
+    book.raise_(finding(), 1.0)
+    (fault,) = book
+    for thing, name in ((fault, "active"), (fault.finding, "severity")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(thing, name, False)

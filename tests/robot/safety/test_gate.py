@@ -187,6 +187,8 @@ def test_counts_what_it_did() -> None:
     free = gate.check(np.full(6, 0.01))
     assert (free.clamped, free.rate_limited, free.table_limited, free.rejected) == (False,) * 4
     far = gate.check(np.array([500.0, 0, 0, 0, 0, 0]))
+    held = gate.check(None)
+    assert (held.clamped, held.rate_limited, held.table_limited, held.rejected) == (False,) * 4
     assert (far.clamped, far.rate_limited, far.table_limited, far.rejected) == (True, True, False, False)
 
 
