@@ -83,7 +83,7 @@ def load_camera_file(path: Path, camera: CameraConfig) -> CameraCalibration:
     return found
 
 
-def update_camera_file(path: Path, **blocks: StrictModel) -> None:
+def update_camera_file(path: Path, **blocks: StrictModel | dict[str, Any]) -> None:
     """Replace blocks of a file, keep the others. The old file stays until the new one is whole.
 
     Raises:
@@ -93,7 +93,10 @@ def update_camera_file(path: Path, **blocks: StrictModel) -> None:
         old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"lens": None, "table": None}
         if not isinstance(old, dict):
             raise ValueError("it holds no JSON object")
-        new = old | {name: block.model_dump(mode="json") for name, block in blocks.items()}
+        new = old | {
+            name: block.model_dump(mode="json") if isinstance(block, StrictModel) else block
+            for name, block in blocks.items()
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         fresh.write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")

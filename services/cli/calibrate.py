@@ -9,6 +9,7 @@ import typer
 
 from services.cli.calibrate_arm import arm
 from services.cli.calibrate_camera import camera
+from services.cli.calibrate_reference import reference
 from services.cli.calibrate_table import table
 
 app = typer.Typer(
@@ -27,3 +28,4 @@ def _group() -> None:
 app.command("arm")(arm)
 app.command("camera")(camera)
 app.command("table")(table)
+app.command("reference")(reference)
