@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot.calibration_file import Calibration, load_calibration, parse_calibration
+from robot.calibration_file import (
+    Calibration,
+    load_calibration,
+    parse_calibration,
+    replace_calibration,
+)
 from robot.errors import CalibrationError
 from robot.joints import GRIPPER, JOINTS
 from robot.twin.world import twin_calibration
@@ -85,6 +90,33 @@ def test_saved_file_is_the_same_calibration(calibration: Calibration, tmp_path: 
     assert again.hash == calibration.hash
     assert len(calibration.hash) == 12
     assert parse_calibration(changed("gripper", range_max=2752), "other").hash != calibration.hash
+
+
+def test_an_older_file_is_kept_once_for_each_change(calibration: Calibration, tmp_path: Path) -> None:
+    path = tmp_path / "arm.json"
+    assert replace_calibration(calibration, path) is None
+    assert replace_calibration(calibration, path) is None, "the same file needs no backup"
+    other = parse_calibration(changed("gripper", range_max=2752), "other")
+    first, second = replace_calibration(other, path), replace_calibration(calibration, path)
+    assert [first, second] == [tmp_path / "arm.json.1", tmp_path / "arm.json.2"]
+    assert load_calibration(tmp_path / "arm.json.1").hash == calibration.hash
+    assert load_calibration(tmp_path / "arm.json.2").hash == other.hash
+    assert load_calibration(path).hash == calibration.hash
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(
+    calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "arm.json"
+    path.write_text("mine", encoding="utf-8")
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(CalibrationError, match="No space left"):
+        replace_calibration(calibration, path)
+    assert path.read_bytes() == b"mine"
 
 
 def test_order_in_the_file_does_not_matter(calibration: Calibration) -> None:
