@@ -13,6 +13,7 @@ from robot.camera_reference import Reference
 
 
 @pytest.mark.live
+@pytest.mark.slow
 def test_the_reference_joins_what_the_file_holds(tmp_path: Path) -> None:
     out = tmp_path / "overhead.json"
     out.write_text(json.dumps({"lens": None, "table": {"kept": True}}))
