@@ -1,1 +1,1 @@
-"""Relations between the machine and the world: the table plane seen by a camera."""
+"""Relations between the machine and the world: servos, camera lenses, the table plane."""
