@@ -31,7 +31,6 @@ class Options:
     leader_calibration: Path | None = None
     robot: str | None = None
     cameras: dict[str, str] = field(default_factory=dict)
-    move: bool = False
 
 
 @dataclass(slots=True)
@@ -47,7 +46,7 @@ class Patient:
 
 
 def examine(options: Options, progress: Progress = lambda _: None) -> Report:
-    """Look at everything. Without ``move`` nothing is written to any servo.
+    """Look at everything. Nothing is written to any servo.
 
     Raises:
         ConfigError, CalibrationError: a robot file that was named cannot be read.

@@ -32,6 +32,9 @@ WATCH_S = 2.0
 """Time over which the rate is taken: less than CameraHealth, which runs for ever, takes for it."""
 SETTLE_FRAMES = 10
 """First pictures, which say nothing about rate and exposure."""
+EVEN = 1.4
+"""A slow camera takes its time for every picture, a busy machine only misses some: so many times the time
+between two pictures even the quickest quarter of a slow one take."""
 SLOW = "camera_slow"
 ATTEMPTS = 3
 """A camera that is too slow once may have met a busy machine."""
@@ -53,11 +56,13 @@ class Watched:
     repeats: bool = False
     """Whether its last pictures were equal to the bit."""
     error: str | None = None
+    uneven: bool = False
+    """Whether too few pictures came, but some of them at the right pace."""
 
     @property
     def slow(self) -> bool:
         """Whether it gave too few pictures a second."""
-        return any(finding.code == SLOW for finding in self.found)
+        return self.uneven or any(finding.code == SLOW for finding in self.found)
 
 
 def watch(config: CameraConfig, source: str | None) -> Watched:
@@ -83,9 +88,11 @@ def watch(config: CameraConfig, source: str | None) -> Watched:
         camera.close()
     fps = measured_fps(times_s)
     found = tuple(finding for finding in health.findings() if finding.code != SLOW)
-    if fps < SLOW_SHARE * config.fps:
+    late = fps < SLOW_SHARE * config.fps
+    evenly = float(np.percentile(np.diff(times_s), 25)) > EVEN / config.fps
+    if late and evenly:
         found += (slow(config.name, fps, config.fps),)
-    return Watched(found, fps, last.image, repeats >= IDENTICAL_FRAMES)
+    return Watched(found, fps, last.image, repeats >= IDENTICAL_FRAMES, uneven=late and not evenly)
 
 
 def check_cameras(
@@ -139,6 +146,10 @@ def _judge(report: Report, camera: CameraConfig, one: Watched, source: str | Non
     before = len(report.findings)
     for found in one.found:
         _tell(report, name, found)
+    if one.uneven:
+        message = f"only {one.fps:.0f} pictures a second of camera {name} arrived, unevenly"
+        remedy = "see what else keeps this machine busy, or give the camera a USB port of its own; look again"
+        report.advice.append(Finding("camera_uneven", message, remedy, camera=name))
     sharp = sharpness(one.image)
     if not _blind(one):
         remedy = "turn the lens until edges are sharp; wipe it"
