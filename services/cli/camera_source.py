@@ -50,12 +50,10 @@ class Target:
         if camera is None:
             known = ", ".join(c.name for c in config.cameras)
             raise ConfigError(f"robot {config.name} has no camera {name!r}, it has {known}")
-        if out is None and camera.calibration is not None:
-            out = folder / camera.calibration
+        if out is None and config.kind == "twin":
+            out = Path(f"{config.name}_{name}.json")  # the shipped twin's own folder belongs to the package
         elif out is None:
-            # Beside the robot's own file; the shipped twin's folder belongs to the package.
-            place = folder if config.kind == "serial" else Path()
-            out = place / f"{config.name}_{name}.json"
+            out = folder / (camera.calibration or f"{config.name}_{name}.json")
         return cls(config, folder, camera, out)
 
     def advice(self) -> str:
