@@ -192,8 +192,9 @@ class ServoArm:
     def relieve(self, joint: str) -> float:
         """Release the overload of a servo that holds with less force since: torque off and on, where it is.
 
-        Its present place becomes its goal first, so that it does not leap with its new force; between off and
-        on lie two packets, one or two milliseconds in which nothing falls. A servo without torque stays so.
+        A goal that is far becomes its present place first, so that it does not leap with its new force; one
+        that is near stays, or the arm would sag once more. Between off and on lie two packets, one or two
+        milliseconds in which nothing falls. A servo without torque stays so.
 
         Returns:
             The place that is now its goal, user units.
@@ -212,7 +213,9 @@ class ServoArm:
             raise self._still_overloaded(i, "says nothing any more") from error
         offset = REGISTERS["present_position"].address - address
         present = decode(REGISTERS["present_position"], block, offset)
-        held = np.clip(np.full(N_JOINTS, present), self.calibration.range_min, self.calibration.range_max)
+        goal = self.bus.read(servo_id, "goal_position")
+        place = goal if abs(goal - present) <= HELD_TICKS else present
+        held = np.clip(np.full(N_JOINTS, place), self.calibration.range_min, self.calibration.range_max)
         if self.bus.read(servo_id, "torque_enable") == 1:
             self._set(i, "goal_position", int(held[i]))
             self.bus.write(servo_id, "torque_enable", 0)
