@@ -28,6 +28,8 @@ from robot.safety.supervision import Supervisor
 from robot.seams import Arm, ArmState, Clock, FloatArray, MonotonicClock
 from robot.telemetry import Record
 
+BUSY_SHARE = 0.4
+"""Part of a tick after which a read was no quick one: it leaves no time for a torque check that may wait."""
 TORQUE_CHECK_S = 0.25
 """How often the servos are asked whether they still have torque; it takes half a millisecond of bus time."""
 
@@ -162,13 +164,19 @@ class Controller:
         found = self._supervisor.look(state, self._goal, self._link.missing)
         self.faults.update([*found, *self._encoders.findings], _WATCHED, now_s)
         # A servo that was silent may have been reset: it must get no goal before it has been asked.
-        if self.modes.energised and (recovered or tick >= self._torque_due):
+        if self.modes.energised and (recovered or self._torque_check_is_due(tick, now_s)):
             limp = self._link.limp_joints(now_s)
             again_soon = limp is None and whole
             self._torque_due = tick + (1 if again_soon else self._torque_period)
             if limp is not None:
                 self.modes.lost_torque(limp, now_s)
         return state
+
+    def _torque_check_is_due(self, tick: int, now_s: float) -> bool:
+        """Not in a tick that has asked servos again already, while another one may come that has not."""
+        late = tick - self._torque_due
+        hurried = self.clock.now_s() - now_s > BUSY_SHARE * self._dt_s
+        return late >= (self._torque_period if hurried else 0)
 
     def close(self) -> None:
         """Let go of the arm; torque stays as it is."""
