@@ -128,6 +128,12 @@ def test_wrist_under_the_table_counts_though_the_fingertips_are_above_it() -> No
     assert CLEARANCE(pose).table_m < -0.01
 
 
+def test_fingers_are_all_that_grasps_but_for_palm_heel_and_root() -> None:
+    names = {MODEL.geom(geom).name for geom in range(MODEL.ngeom)}
+    hand = {name for name in names if name.startswith(("fixed_", "jaw_"))}
+    assert hand - {"fixed_palm", "fixed_heel", "jaw_root"} == FINGERS
+
+
 def test_margins_are_those_of_the_configuration() -> None:
     changed = {"table_margin_m": 0.012, "link_margin_m": 0.015, "self_margin_m": 0.013}
     wider = ArmClearance(MODEL, CONFIG.gate.model_copy(update=changed))

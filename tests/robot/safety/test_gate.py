@@ -150,7 +150,7 @@ def test_smooth_target_is_followed_without_lag() -> None:
         goal = np.zeros(6)
         goal[0] = 30.0 * (1 - math.cos(2 * tick * DT_S))  # up to 60 degrees per second
         result = gate.check(goal)
-        assert result.command[0] == pytest.approx(goal[0], abs=0.02)
+        assert result.command[0] == pytest.approx(goal[0], abs=0.012)
         assert not result.rate_limited
 
 
