@@ -18,9 +18,13 @@ def twin_at(hz: int | None) -> Iterator[str]:
     if hz is None:
         yield "twin"
         return
-    config, folder = load_robot("twin")
+    _, folder = load_robot("twin")
     raw = yaml.safe_load((config_root() / "robots" / "twin.yaml").read_text(encoding="utf-8"))
-    raw |= {"control_hz": hz, "calibration": str(folder / config.calibration)}
+    raw["control_hz"] = hz
+    # Paths in the copy start from elsewhere.
+    for part in (raw, *raw["cameras"]):
+        for key in {"calibration", "leader_calibration"} & part.keys():
+            part[key] = str(folder / part[key])
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "twin.yaml"
         path.write_text(yaml.safe_dump(raw), encoding="utf-8")
