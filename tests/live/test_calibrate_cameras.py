@@ -15,7 +15,7 @@ from calibration.camera_file import load_camera_file
 from calibration.table import TableMap
 from robot.config import load_robot
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(500)]
 
 TRUE_FOCAL_PX = 240 / np.tan(np.radians(52 / 2))
 
