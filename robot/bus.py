@@ -335,13 +335,18 @@ class FeetechBus:
         parser = PacketParser.for_status(size)
         waiting, asked = set(servo_ids), list(servo_ids)
         replies: dict[int, Packet] = {}
+        # Some adapters give back what they send. Such an echo of a ping, or of a read of two bytes, has the
+        # shape of its answer; it is the answer only where no other comes.
+        echo: Packet | None = None
         while waiting:
             data = self._port.read_until(deadline_s)
             if not data:
                 break
             for packet in parser.feed(data):
                 servo_id = packet.servo_id
-                if servo_id in asked and servo_id not in replies and len(packet.data) == size:
+                if echo is None and packets.status(servo_id, packet.code, packet.data) == request:
+                    echo = packet
+                elif servo_id in asked and servo_id not in replies and len(packet.data) == size:
                     replies[servo_id] = packet
                     self.status[servo_id] = packet.code
                     # They answer in the order in which they were asked: who was due before has had its turn.
@@ -351,6 +356,9 @@ class FeetechBus:
             waiting.difference_update(parser.broken)
             # The bus has spoken: what is still missing comes in its turn now, or not at all.
             deadline_s = min(last_s, time.monotonic() + len(waiting) * answer_s + self.margin_s)
+        if echo is not None and waiting and len(echo.data) == size:
+            replies[echo.servo_id] = echo
+            self.status[echo.servo_id] = echo.code
         if len(replies) < len(servo_ids):
             self._owed_until_s = time.monotonic() + OWED_S
         self.counters.dropped_bytes += parser.dropped + parser.pending

@@ -96,6 +96,23 @@ def test_garbage_before_an_answer_is_skipped(bus: FeetechBus, served: ServedBus)
     assert bus.counters.dropped_bytes >= 5
 
 
+def test_an_adapters_echo_is_no_answer(bus: FeetechBus, served: ServedBus) -> None:
+    expected = bus.read(2, "present_position")
+    served.faults.echo = True
+    for _ in range(20):
+        assert bus.ping(1) == 0
+        assert bus.read(2, "present_position") == expected
+        assert not bus.sync_read(IDS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE).missing
+    served.faults.muted = {2}
+    with pytest.raises(ServoError, match="shoulder_lift"):
+        bus.read_block(2, 60, 3)
+
+
+def test_an_answer_that_looks_like_its_request_is_an_answer(bus: FeetechBus, served: ServedBus) -> None:
+    served.bank.force(1, "min_voltage", 100)  # error byte 1: the answer to a ping is the ping's own bytes
+    assert bus.ping(1) == 1
+
+
 def test_missing_servos_are_named_and_the_others_kept(bus: FeetechBus, served: ServedBus) -> None:
     bus.margin_s = 0.02
     served.faults.muted |= {2, 5}
