@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,18 +32,28 @@ def doctor(
         list[str] | None,
         typer.Option(metavar="NAME=SOURCE", help="Camera by device or URL; may be repeated."),
     ] = None,
+    move: Annotated[
+        bool,
+        typer.Option(
+            "--move",
+            help="Also energise the follower and move each joint by some degrees: backlash, voltage under "
+            "load, frozen cameras. Clear the space around the arm first.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Check a robot: cabling, servos, calibration, supply, bus, cameras, this machine.
 
     Exit status 0: all is well; 1: something is wrong, with its remedy. Advice does not count. Nothing is
-    written to a servo, and nothing moves.
+    written to a servo, and nothing moves, unless you say --move.
     """
     from services.doctor.examine import Options, examine
 
     cameras = dict(_named(text) for text in camera or ())
-    options = Options(port, leader_port, calibration, leader_calibration, robot, cameras)
+    options = Options(port, leader_port, calibration, leader_calibration, robot, cameras, move)
     console = Console(highlight=False, soft_wrap=True)
+    if move and sys.stdin.isatty() and not as_json:
+        typer.confirm("The arm will move. Is the space around it clear?", abort=True)
     if as_json:
         report = examine(options)
         typer.echo(json.dumps(report.as_json(), indent=2))

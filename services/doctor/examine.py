@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from robot.adapters import find_adapters
+from robot.calibration_file import load_calibration
 from robot.camera_reference import load_references
 from robot.config import CameraConfig, RobotConfig, config_root, load_robot
 from robot.errors import PortError, So101Error
 from robot.fingerprint import KnownArm, identify, known_arms
-from robot.safety.limits import SupervisionLimits
+from robot.safety.limits import SupervisionLimits, supply
+from robot.servo_arm import ServoArm
 from robot.twin.client import TwinProcess
 from services.doctor import condition, identity, machine, pictures, ports, servos
 from services.doctor.report import Report, Role, Scope
-from services.doctor.survey import Survey, sample, survey
+from services.doctor.survey import MARGIN_S, Survey, sample, survey
 
 Progress = Callable[[str], None]
 
@@ -31,6 +33,7 @@ class Options:
     leader_calibration: Path | None = None
     robot: str | None = None
     cameras: dict[str, str] = field(default_factory=dict)
+    move: bool = False
 
 
 @dataclass(slots=True)
@@ -46,7 +49,7 @@ class Patient:
 
 
 def examine(options: Options, progress: Progress = lambda _: None) -> Report:
-    """Look at everything. Nothing is written to any servo.
+    """Look at everything. Without ``move`` nothing is written to any servo.
 
     Raises:
         ConfigError, CalibrationError: a robot file that was named cannot be read.
@@ -66,6 +69,9 @@ def examine(options: Options, progress: Progress = lambda _: None) -> Report:
             _adopt_robot(patient, known, found)
         for role, found in surveys.items():
             _examine_arm(Scope(report, role), patient, found, known)
+        if options.move:
+            progress("moving the follower")
+            _move(Scope(report, "follower"), patient)
         if any(ports.is_usb(port) for port in patient.ports.values()):
             ports.check_rules(Scope(report))
         if patient.cameras:
@@ -208,3 +214,26 @@ def _examine_arm(scope: Scope, patient: Patient, found: Survey, known: list[Know
     condition.check_heat(scope, samples, found.servos, limit_c)
     condition.check_alarms(scope, samples)
     condition.check_bus(scope, samples, timer_ms)
+
+
+def _move(scope: Scope, patient: Patient) -> None:
+    """Move the follower, where all that is known of it is well."""
+    port, config = patient.ports.get("follower"), patient.config
+    path = patient.files["follower"]
+    if port is None or config is None or path is None:
+        scope.advise("not_moved", "limits or calibration are not known", "give --robot and --calibration")
+        return
+    if any(finding.arm == "follower" for finding in scope.report.findings):
+        scope.advise("not_moved", "an arm with findings is not moved", "mend what was found first")
+        return
+    from services.doctor.motion import check_motion
+
+    try:
+        arm = ServoArm.connect(port, load_calibration(path), margin_s=MARGIN_S)
+    except So101Error as error:
+        scope.find("port_failed", str(error), "look again without --move")
+        return
+    try:
+        check_motion(scope, arm, config, supply(config.supply_v))
+    finally:
+        arm.close()

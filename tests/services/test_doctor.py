@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from robot.bus import FeetechBus
 from robot.config import config_root
 from robot.joints import SERVO_IDS
 from robot.registers import REGISTERS
@@ -283,6 +284,16 @@ def test_nothing_is_written_to_a_servo(twin: TwinProcess) -> None:
     before = twin.goal_log()
     look(twin)
     assert twin.goal_log() == before
+
+
+def test_a_move_measures_play_and_leaves_the_arm_limp(twin: TwinProcess) -> None:
+    report = look(twin, move=True)
+    assert report.ok, report.findings
+    (play,) = [check.values["degrees"] for check in report.checks if check.name == "backlash"]
+    assert len(play) >= 3 and all(0.0 <= degrees < 5.0 for degrees in play.values())
+    with FeetechBus(twin.follower) as bus:
+        assert [bus.read(i, "torque_enable") for i in SERVO_IDS.values()] == [0] * 6
+    assert any(goal["arm"] == "follower" for goal in twin.goal_log())
 
 
 def test_a_port_without_permission(twin: TwinProcess) -> None:

@@ -1,0 +1,142 @@
+"""Moves the follower a little, through the gate: play of the joints, and the supply under load.
+
+Only for ``--move``. Each joint in turn goes some degrees to where there is room, and comes to one place from
+both sides; where it then stands differs by what gears, dead zone and friction leave.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robot.config import RobotConfig
+from robot.errors import BusError
+from robot.joints import GRIPPER, JOINTS
+from robot.model import load_arm
+from robot.safety.clearance import ArmClearance, Clearance
+from robot.safety.gate import Gate
+from robot.safety.limits import Supply
+from robot.seams import FloatArray, MonotonicClock
+from robot.servo_arm import ServoArm
+from services.doctor.report import Scope
+
+STEP = 4.0
+"""User units to either side of the place that is approached."""
+SPEED = 20.0
+"""User units per second."""
+SETTLE_S = 0.5
+"""The servos need a tenth of a second to follow, a swinging arm some more."""
+BACKLASH_DEG = 6.0
+"""Gears have 0.6 to 1.3 degrees; friction at the servos' low gain adds to it, on the healthy twin up to 4 at
+the pan, which nothing pulls to one side. The figures are told in any case."""
+STUCK = 5.0
+"""User units by which a joint may stay behind: twice the sag of a loaded one, less than it is sent."""
+ROUNDING_M = 1e-4
+
+
+class Mover:
+    """Drives an energised arm slowly from pose to pose.
+
+    Attributes:
+        lowest_v: lowest voltage that any servo has shown.
+    """
+
+    def __init__(self, arm: ServoArm, config: RobotConfig, clearance: Clearance, start: FloatArray) -> None:
+        self._arm, self._dt_s, self._clock = arm, config.dt_s, MonotonicClock()
+        self._gate = Gate(config.gate, config.dt_s, clearance)
+        self._gate.reset(start)
+        self._gate.top_speed = SPEED
+        self.lowest_v = np.inf
+
+    def go(self, pose: FloatArray) -> FloatArray:
+        """Go there and come to rest; where the joints then are, user units. Raises BusError."""
+        resting, deadline_s = 0, self._clock.now_s()
+        while True:
+            self._arm.write(self._gate.check(pose).command)
+            state = self._arm.read()
+            self.lowest_v = min(self.lowest_v, float(state.voltage_v.min()))
+            resting = resting + 1 if self._gate.at_rest else 0
+            if resting * self._dt_s > SETTLE_S:
+                return state.position
+            deadline_s = max(deadline_s + self._dt_s, self._clock.now_s())
+            self._clock.sleep_until_s(deadline_s)
+
+
+def check_motion(scope: Scope, arm: ServoArm, config: RobotConfig, row: Supply) -> None:
+    """Energise, move each joint to and fro, go back; torque is off afterwards if it was off before.
+
+    Args:
+        scope: of the follower.
+        arm: it, standing or held so that it does not fall.
+        config: limits, rate, margins.
+        row: what its supply should be.
+    """
+    limp = not arm.torque_enabled()
+    rest_v = float(arm.read().voltage_v.min())
+    clearance = ArmClearance(load_arm(), config.gate)
+    try:
+        start = arm.enable()
+        mover = Mover(arm, config, clearance, start)
+        play = _play(scope, mover, config, clearance, start)
+        mover.go(start)
+    except BusError as error:
+        scope.find("lost_moving", f"while the arm moved: {error}", "check the plugs that move with the arm")
+        return
+    finally:
+        if limp:
+            arm.release()
+    loose = {joint: degrees for joint, degrees in play.items() if degrees > BACKLASH_DEG}
+    for joint, degrees in loose.items():
+        remedy = "tighten the screws of its horn and of the links; if that does not help, replace its servo"
+        scope.find("backlash", f"{joint} has {degrees:.1f} degrees of play", remedy, joint)
+    worst = ", ".join(f"{joint} {degrees:.1f}" for joint, degrees in play.items())
+    scope.measured(
+        "backlash", not loose, f"degrees: {worst}", degrees={j: round(d, 2) for j, d in play.items()}
+    )
+    sag_v = rest_v - mover.lowest_v
+    ok = mover.lowest_v >= row.sag_v
+    measured = f"{mover.lowest_v:.1f} V while moving, {sag_v:.1f} V less than at rest"
+    scope.measured("supply under load", ok, measured, lowest_v=mover.lowest_v, sag_v=round(sag_v, 2))
+    if not ok:
+        remedy = "use a supply that gives 5 A, and shorter or thicker wires to it"
+        scope.find("supply_sags", f"the servos have only {mover.lowest_v:.1f} V while they move", remedy)
+
+
+def _play(
+    scope: Scope, mover: Mover, config: RobotConfig, clearance: Clearance, start: FloatArray
+) -> dict[str, float]:
+    """Joint -> difference between the places it stands at, for the joints that have room."""
+    play: dict[str, float] = {}
+    for i, joint in enumerate(JOINTS):
+        place = _room(config, clearance, start, i)
+        if place is None:
+            continue
+        ends = [_at(place, i, place[i] + side * STEP) for side in (-1.0, 1.0)]
+        stood = []
+        for end in ends:
+            mover.go(end)
+            stood.append(float(mover.go(place)[i]))
+        mover.go(start)
+        if max(abs(where - float(place[i])) for where in stood) > STUCK and i != GRIPPER:
+            remedy = "look for an obstacle, a cable that holds it, or a loose horn"
+            scope.find("joint_stuck", f"{joint} does not go where it is sent", remedy, joint)
+        elif i != GRIPPER:
+            play[joint] = abs(stood[1] - stood[0])
+    return play
+
+
+def _room(config: RobotConfig, clearance: Clearance, start: FloatArray, i: int) -> FloatArray | None:
+    """A place near the start around which the joint can move by ``STEP``; ``None`` where there is none."""
+    low, high = config.gate.min_position.array()[i], config.gate.max_position.array()[i]
+    least = min(0.0, *clearance(start)) - ROUNDING_M
+    for side in (1.0, -1.0):
+        place = _at(start, i, float(start[i]) + side * 2.0 * STEP)
+        around = [_at(place, i, float(place[i]) + way * STEP) for way in (-1.0, 0.0, 1.0)]
+        if all(low <= pose[i] <= high and min(clearance(pose)) >= least for pose in around):
+            return place
+    return None
+
+
+def _at(pose: FloatArray, i: int, value: float) -> FloatArray:
+    moved = pose.copy()
+    moved[i] = value
+    return moved
