@@ -34,10 +34,10 @@ CONFUSER_AWAY = (-0.1, 0.9, -0.736)
 CUBE_HALF_M = 0.014
 TABLE_X_M = (-0.20, 0.64)
 TABLE_Y_M = (-0.57, 0.57)
-STUCK_NM = 1000.0
-"""Friction of a joint that something blocks: nothing in the arm comes near it."""
-STUCK_SOLIMP = 0.9999
-"""How hard that friction is, MuJoCo's most: with its usual 0.9 a blocked joint creeps by degrees a second."""
+STUCK_KG_M2 = 1e4
+"""Armature of a joint that something blocks: no torque in the arm moves so much within hours. Friction would be
+the likelier picture, but MuJoCo's is soft: a joint that is stopped by it at speed rings by degrees.
+"""
 
 LEADER_CALIBRATION = "twin_leader_calibration.json"
 """The leader's: no two arms' horns are put on alike, which is how they are told apart."""
@@ -100,8 +100,7 @@ class World:
         self._leader_velocity = np.zeros(N_JOINTS)
         self._leader_pose: FloatArray | None = None
         self.hands = {"follower": Hand(), "leader": Hand()}
-        self.model.dof_armature[self._qvel] = self.config.follower.armature_kg_m2
-        self._solimp = self.model.dof_solimp[self._qvel, :2].copy()
+        self.model.dof_frictionloss[self._qvel] = self.config.follower.coulomb_nm
         if self.config.bare:
             self.model.geom_contype[:] = 0
             self.model.geom_conaffinity[:] = 0
@@ -184,8 +183,10 @@ class World:
         self.model.actuator_forcerange[:, 1] = drive.force_limit
         self.model.dof_damping[self._qvel] = drive.damping
         stuck = self.follower.stuck
-        self.model.dof_frictionloss[self._qvel] = np.where(stuck, STUCK_NM, self.config.follower.coulomb_nm)
-        self.model.dof_solimp[self._qvel, :2] = np.where(stuck[:, None], STUCK_SOLIMP, self._solimp)
+        self.model.dof_armature[self._qvel] = np.where(
+            stuck, STUCK_KG_M2, self.config.follower.armature_kg_m2
+        )
+        self.data.qvel[self._qvel] = np.where(stuck, 0.0, self.data.qvel[self._qvel])
 
     def _step_leader(self, dt_s: float) -> None:
         """The leader is six free joints without gravity: a hand holds it, or its servos drive it."""

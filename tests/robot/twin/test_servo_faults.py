@@ -215,9 +215,16 @@ def test_incomplete_events_are_refused(raw: dict[str, object], message: str) -> 
         parse_fault(raw)
 
 
-def test_all_joints_of_a_world_without_faults_rest(world: World) -> None:
-    """The friction of a blocked joint is nobody else's."""
+def test_a_joint_that_is_blocked_at_speed_stands_and_the_others_do_not_notice(world: World) -> None:
     happen(world.follower, "stuck", servo_id=6)
     run(world, 0.1)
-    friction = world.model.dof_frictionloss[world._qvel]
-    np.testing.assert_allclose(friction, [0.15] * 5 + [1000.0])
+    np.testing.assert_allclose(world.model.dof_armature[world._qvel][:5], 0.0284)
+    happen(world.follower, "stuck", servo_id=6, on=False)
+    world.data.qvel[world._qvel] = 1.0
+    run(world, 0.02)
+    before, speed = world.data.qpos[world._qpos].copy(), world.data.qvel[world._qvel].copy()
+    happen(world.follower, "stuck", servo_id=2)
+    run(world, 0.05)
+    moved = world.data.qpos[world._qpos] - before
+    assert abs(speed[1]) > 0.1 and abs(moved[1]) < 0.005
+    assert np.abs(moved).max() < 0.1
