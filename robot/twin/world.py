@@ -35,8 +35,8 @@ CUBE_HALF_M = 0.014
 TABLE_X_M = (-0.20, 0.64)
 TABLE_Y_M = (-0.57, 0.57)
 STUCK_KG_M2 = 1e4
-"""Armature of a joint that something blocks: no torque in the arm moves so much within hours. Friction would be
-the likelier picture, but MuJoCo's is soft: a joint that is stopped by it at speed rings by degrees.
+"""Armature of a joint that something blocks: no torque in the arm moves so much within hours. Friction would
+be the likelier picture, but MuJoCo's is soft: a joint that is stopped by it at speed rings by degrees.
 """
 
 LEADER_CALIBRATION = "twin_leader_calibration.json"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,11 +18,12 @@ from robot.kinematics import Kinematics
 from services.bench.growth import Growth
 from services.bench.soak import SoakOptions, bench_soak, judge
 from services.bench.soak_drive import RUN_S, pose_at
+from services.bench.witness import Witnesses
 
 GOOD: dict[str, Any] = {
     "faults": [],
     "missed": {"driven": 0, "switching": 2},
-    "lateness_ms": {"max": 4.0},
+    "lateness_own_max_ms": 4.0,
     "budget_ms": 10.0,
     "refusals": [],
     "days": 3,
@@ -44,7 +47,7 @@ def test_a_good_soak_has_no_failures() -> None:
         ),
         ({"missed": {"driven": 1, "switching": 0}}, "1 ticks were missed while"),
         ({"missed": {"driven": 0, "switching": 100}}, "torque came or went"),
-        ({"lateness_ms": {"max": 11.0}}, "11.0 ms late"),
+        ({"lateness_own_max_ms": 11.0}, "11.0 ms late"),
         ({"refusals": ["start: no"]}, "start: no"),
         ({"controller": GROWN}, "the controller grew by 5.0 MiB"),
         ({"twin": LEAKING}, "the twin opened descriptors"),
@@ -53,6 +56,23 @@ def test_a_good_soak_has_no_failures() -> None:
 def test_each_promise_that_does_not_hold_is_named(wrong: dict[str, Any], words: str) -> None:
     (failure,) = judge({**GOOD, **wrong})
     assert words in failure
+
+
+def test_a_witness_notes_when_its_core_did_not_run() -> None:
+    with Witnesses() as witnesses:
+        core = min(witnesses.stalls)
+        time.sleep(1.0)
+        pid = witnesses.pids[core]
+        began_s = time.monotonic()
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.2)
+        os.kill(pid, signal.SIGCONT)
+        ended_s = time.monotonic()
+        time.sleep(0.3)
+        witnesses.collect()
+        assert witnesses.stalled_s(began_s, ended_s) > 0.15
+        assert witnesses.stalled_s(began_s - 100.0, began_s - 99.0) == 0.0
+        assert witnesses.figures()["max_ms"] > 150.0
 
 
 def test_growth_tells_a_leak_from_what_comes_and_goes() -> None:
