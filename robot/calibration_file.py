@@ -165,7 +165,9 @@ def load_calibration(path: Path) -> Calibration:
     except FileNotFoundError as error:
         raise CalibrationError(f"no calibration at {path}: `so101 calibrate arm` makes one") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CalibrationError(f"{path} is no readable JSON: {error}") from error
+        raise CalibrationError(
+            f"{path} is no readable JSON ({error}): restore it, or make it again with `so101 calibrate arm`"
+        ) from error
     return parse_calibration(raw, str(path))
 
 

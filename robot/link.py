@@ -183,9 +183,13 @@ class ArmLink:
 
     def latch(self, error: BusError, now_s: float) -> None:
         """Make a fault of a failure, at once."""
-        joint = error.joint if isinstance(error, ServoError) else None
-        if isinstance(error, PortError) and isinstance(error.__cause__, CalibrationError):
-            code, remedy = "wrong_arm", "plug this arm's adapter in, or name its port in the configuration"
+        cause = error.__cause__ if isinstance(error, PortError) else None  # what kept the arm from opening
+        servo = cause if isinstance(cause, ServoError) else error
+        joint = servo.joint if isinstance(servo, ServoError) else None
+        if isinstance(cause, CalibrationError):
+            code, remedy = "wrong_arm", "give the arm its own calibration and its own port, as it says"
+        elif isinstance(cause, ServoError):
+            code, remedy = "servo_lost", "put it right as it says, then clear the fault"
         elif isinstance(error, OverloadError):
             code, remedy = "overload_latched", "switch the arm's supply off and on, then clear the fault"
         elif isinstance(error, PortError):

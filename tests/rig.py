@@ -112,6 +112,12 @@ class Rig:
 
         self.until(ready, 30.0, "ready pose")
 
+    def park(self) -> None:
+        """To the park pose, and torque off."""
+        self.start()
+        assert self.ask(op="stop", level="park") == {"ok": True}
+        self.until_mode("off")
+
     def records(self, since: int = 0) -> list[Record]:
         ring = TelemetryRing.attach(self.runtime.telemetry_name)
         try:

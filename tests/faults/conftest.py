@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -36,10 +35,18 @@ def twin() -> Iterator[TwinProcess]:
         yield twin
 
 
-@pytest.fixture
-def rig(tmp_path: Path, twin: TwinProcess) -> Iterator[Rig]:
-    twin.reset()
-    rig = Rig(tmp_path, twin)
-    rig.launch()
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, twin: TwinProcess) -> Iterator[Rig]:
+    rig = Rig(tmp_path_factory.mktemp("stack"), twin)
     yield rig
     rig.close()
+
+
+@pytest.fixture
+def rig(stack: Rig) -> Iterator[Rig]:
+    """A controller that runs; the arm may be anywhere, with torque or without, as the test before left it."""
+    if stack.process is None:
+        stack.launch()
+    yield stack
+    if stack.process is not None:
+        stack.ask(op="stop", level="hold")

@@ -88,12 +88,15 @@ def test_a_wall_clock_that_jumps_is_not_noticed(rig: Rig, tmp_path: Path) -> Non
     records = rig.records(since)
     assert records[-1]["missed"] - records[0]["missed"] < 10
     assert np.diff([record["time_s"] for record in records]).min() > 0
+    rig.end()
 
 
 @pytest.mark.parametrize("damage", ["absent", "foreign", "half", "old schema"])
 def test_an_arm_without_its_own_calibration_is_not_energised(
-    tmp_path: Path, twin: TwinProcess, damage: str
+    tmp_path: Path, twin: TwinProcess, stack: Rig, damage: str
 ) -> None:
+    if stack.process is not None:
+        stack.end(signal.SIGTERM)  # the port is this test's
     twin.reset()
     content = json.loads(CALIBRATION.read_text())
     path = tmp_path / "arm.json"

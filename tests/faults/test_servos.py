@@ -49,6 +49,7 @@ def test_a_servo_that_dies_in_motion_stops_the_others_and_is_named(
 
 
 def test_a_silent_servo_is_named_while_the_arm_starts_and_parks(rig: Rig, twin: TwinProcess) -> None:
+    rig.park()
     for op in ({"op": "start"}, {"op": "stop", "level": "park"}):
         if op["op"] == "stop":
             rig.start()
@@ -137,6 +138,7 @@ def test_a_warm_arm_slows_down_and_a_hot_one_parks_before_it_lets_go(
 def test_a_low_supply_forbids_torque_and_holds_an_arm_that_moves(
     rig: Rig, twin: TwinProcess, measured: dict[str, Any]
 ) -> None:
+    rig.park()
     low_s = twin.fault("supply", voltage_v=3.6)["applied_s"]
     time.sleep(0.6)
     assert not rig.ask(op="start")["ok"]

@@ -152,7 +152,7 @@ def torque(port: str) -> list[int]:
 def test_with_calibration_files_the_follower_does_what_the_leader_is_led_to(
     twin: TwinProcess, calibrations: Path
 ) -> None:
-    for shipped, path in zip((SHIPPED, LEADERS), files(calibrations), strict=True):
+    for shipped, path in zip(SHIPPED.values(), files(calibrations), strict=True):
         shutil.copy(shipped, path)
     # The leader's servos hold something else: LeRobot asks before it writes the file to them.
     twin.fault("register", arm="leader", servo_id=2, name="homing_offset", value=123)

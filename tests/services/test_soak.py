@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import socket
@@ -77,11 +78,12 @@ def test_a_witness_notes_when_its_core_did_not_run() -> None:
 
 def test_growth_tells_a_leak_from_what_comes_and_goes() -> None:
     growth = Growth(os.getpid())
-    kept: list[bytearray] = []
+    kept: list[mmap.mmap] = []
     with ExitStack() as stack:
         for number in range(40):
             growth.sample(10.0 * number)
-            kept.append(bytearray(b"x" * 2**20))
+            kept.append(mmap.mmap(-1, 2**20))  # what malloc gives may have been there already
+            kept[-1].write(b"x" * 2**20)
             stack.enter_context(socket.socket())
         figures = growth.figures()
         assert figures["rss_mib_per_hour"] == pytest.approx(360.0, rel=0.2)
