@@ -39,8 +39,10 @@ def test_the_follower_comes_slowly_to_a_leader_that_stands_elsewhere_and_then_fo
     with led.heartbeats():
         follow(led)
         led.until(lambda: np.abs(led.newest()["position"] - away)[:5].max() < 6.0, 6.0, "engagement")
-        goals = np.array([r["goal"] for r in led.records(since) if MODES[int(r["mode"])] == "running"])
-        assert np.abs(np.diff(goals, axis=0)).max() <= 31.0 * CONFIG.dt_s  # no snap at the start
+        ran = [r for r in led.records(since) if MODES[int(r["mode"])] == "running"]
+        goals = np.array([r["goal"] for r in ran if np.abs(r["goal"] - away).max() > 8.0])
+        assert len(goals) > 30
+        assert np.abs(np.diff(goals, axis=0)).max() <= 31.0 * CONFIG.dt_s  # no snap while it is away
         twin.set_leader(away + np.array([-30.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
         led.until(lambda: abs(led.newest()["position"][0] - away[0] + 30.0) < 4.0, 2.0, "following")
     assert led.codes == {}

@@ -133,6 +133,7 @@ def test_a_warm_arm_slows_down_and_a_hot_one_parks_before_it_lets_go(
     park = moving.newest()["position"]
     assert np.abs(park[:5] - CONFIG.park_pose.array()[:5]).max() < 12.0  # it came down before it let go
     assert last_goal_s > applied_s + 0.5
+    twin.fault("heat", servo_id=LIFT, temperature_c=28.0)
 
 
 def test_a_low_supply_forbids_torque_and_holds_an_arm_that_moves(
