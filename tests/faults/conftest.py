@@ -43,10 +43,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory, twin: TwinProcess) -> Iterat
 
 
 @pytest.fixture
-def rig(stack: Rig) -> Iterator[Rig]:
-    """A controller that runs; the arm may be anywhere, with torque or without, as the test before left it."""
+def rig(request: pytest.FixtureRequest, stack: Rig, twin: TwinProcess) -> Iterator[Rig]:
+    """A controller that runs; the arm may be anywhere, with torque or without, as the test before left it.
+
+    A test that failed may have left anything: the next one gets a twin and a controller that begin anew.
+    """
     if stack.process is None:
         stack.launch()
+    failed = request.session.testsfailed
     yield stack
-    if stack.process is not None:
+    if request.session.testsfailed > failed:
+        if stack.process is not None:
+            stack.end()
+        twin.reset()
+    elif stack.process is not None:
         stack.ask(op="stop", level="hold")

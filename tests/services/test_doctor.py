@@ -240,10 +240,12 @@ def test_an_arm_from_the_factory_is_not_calibrated_and_not_set_up() -> None:
     ],
 )
 def test_cameras(filmed: TwinProcess, event: dict[str, Any] | None, code: str | None, camera: str) -> None:
-    if event is not None:
-        filmed.fault(**event)
-    report = look(filmed, cameras=filmed.cameras)
-    filmed.fault("camera_ok")
+    try:
+        if event is not None:
+            filmed.fault(**event)
+        report = look(filmed, cameras=filmed.cameras)
+    finally:
+        filmed.fault("camera_ok")
     assert causes(report) == ([] if code is None else [(code, camera, None)])
     assert [check.camera for check in report.checks if check.name == "camera"] == ["wrist", "overhead"]
 
@@ -268,9 +270,11 @@ def test_json_and_exit_status_with_raw_port_names(twin: TwinProcess) -> None:
     assert well.returncode == 0, well.stdout + well.stderr
     assert json.loads(well.stdout)["ok"] is True and json.loads(well.stdout)["findings"] == []
     twin.fault("mute", servo_id=6)
-    ill = command(*arguments)
-    human = command(*arguments[:-1])
-    twin.fault("unmute", servo_id=6)
+    try:
+        ill = command(*arguments)
+        human = command(*arguments[:-1])
+    finally:
+        twin.fault("unmute", servo_id=6)
     assert ill.returncode == 1 and ill.stderr == ""
     found = json.loads(ill.stdout)
     (finding,) = found["findings"]
