@@ -10,12 +10,10 @@ from robot.bus import decode
 from robot.calibration_file import Calibration
 from robot.eeprom import SetupBus, undisturbed
 from robot.errors import BusError, CalibrationError, ServoError
+from robot.fingerprint import CALIBRATED
 from robot.joints import JOINTS, SERVO_IDS
 from robot.packets import Packet
 from robot.registers import MODEL_STS3215, REGISTERS, TICKS_PER_TURN
-
-CALIBRATED = ("homing_offset", "min_position", "max_position")
-"""The registers that a calibration is."""
 
 SILENCE_S = 1.0
 """A servo that says nothing for so long during a sweep ends it: its joint may have gone anywhere."""
@@ -76,12 +74,6 @@ def energised(stored: dict[str, Stored]) -> list[str]:
     return [joint for joint, held in stored.items() if held.torque_enable != 0]
 
 
-def release(bus: SetupBus) -> None:
-    """Torque off everywhere; the arm falls unless somebody holds it. Raises ServoError."""
-    for servo_id in SERVO_IDS.values():
-        bus.write(servo_id, "torque_enable", 0)
-
-
 class ArmSweep:
     """All six joints while a person moves them. EEPROM is not touched.
 
@@ -140,6 +132,8 @@ def write_calibration(bus: SetupBus, calibration: Calibration, before: dict[str,
     """
     try:
         written = sum(_write(bus, joint, _wanted(calibration, joint)) for joint in JOINTS)
+        for servo_id in SERVO_IDS.values():  # LeRobot leaves all open where torque is off
+            bus.lock(servo_id)
         after = read_stored(bus)
         wrong = [joint for joint in JOINTS if _held(after[joint]) != _wanted(calibration, joint)]
         if wrong:
@@ -158,6 +152,7 @@ def _put_back(bus: SetupBus, calibration: Calibration, before: dict[str, Stored]
     for joint in JOINTS:
         try:
             _write(bus, joint, _held(before[joint]))
+            bus.lock(SERVO_IDS[joint])
             holds[joint] = "the old values"
         except BusError:
             holds[joint] = _what_it_holds(bus, joint, calibration, before)

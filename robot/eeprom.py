@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from robot.bus import REGISTER_AT, FeetechBus
+from robot.bus import REGISTER_AT, FeetechBus, decode
 from robot.errors import BusError, PortError, ServoError
+from robot.joints import SERVO_IDS
 from robot.registers import REGISTERS, Area
 
 BAUD_RATES = (1_000_000, 500_000, 250_000, 128_000, 115_200, 76_800, 57_600, 38_400, 19_200)
@@ -18,6 +19,11 @@ about the last three codes, so all rates that either names are here.
 
 ONE_MEGABAUD = 0
 """Code of 1 000 000 baud in the baud register."""
+
+WRITES = 2
+"""A write that was lost, unseen or behind a late answer, is sent once more."""
+
+_TORQUE = REGISTERS["torque_enable"]
 
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
@@ -64,7 +70,21 @@ class SetupBus(FeetechBus):
             raise BusError(f"id {id_after} is taken on {self.path}: connect one servo at a time")
         with self._unlocked(servo_id, id_after):
             self._put(servo_id, name, value, id_after)
-        self._verify(id_after, name, value)
+        return True
+
+    def lock(self, servo_id: int) -> bool:
+        """Close a servo's EEPROM if it is open, as LeRobot leaves it where torque is off; read back.
+
+        Returns:
+            Whether it was open.
+
+        Raises:
+            ServoError: the servo does not answer, or stays open.
+            PortError: the port is gone.
+        """
+        if self.read(servo_id, "lock") == 1:
+            return False
+        self._put(servo_id, "lock", 1)
         return True
 
     def to_one_megabaud(self, servo_id: int, baud: int) -> bool:
@@ -83,18 +103,40 @@ class SetupBus(FeetechBus):
         if baud == BAUD_RATES[0] and self.read(servo_id, "baud_rate") == ONE_MEGABAUD:
             return False
         self._refuse_energised(servo_id)
-        with undisturbed():
-            self._put(servo_id, "lock", 0)
-            with contextlib.suppress(
-                ServoError
-            ):  # it may answer at the old rate, the new one, or not legibly
+        with self._unlocked(servo_id, servo_id):
+            # It may answer at the old rate, the new one, or not legibly.
+            with contextlib.suppress(ServoError):
                 self.write(servo_id, "baud_rate", ONE_MEGABAUD)
             self.set_baud(BAUD_RATES[0])
             if not self.answers(servo_id):
                 self.set_baud(baud)
-            self._lock_again(servo_id)
         self._verify(servo_id, "baud_rate", ONE_MEGABAUD)
         return True
+
+    def release(self, servo_ids: Sequence[int] = tuple(SERVO_IDS.values())) -> None:
+        """Torque off at once, read back; an arm falls unless somebody holds it.
+
+        Raises:
+            ServoError: joints that stay energised, or cannot be asked; all others are limp.
+            PortError: the port is gone.
+        """
+        driven: list[int] = []
+        missing: tuple[int, ...] = ()
+        for _ in range(WRITES):
+            self.sync_write("torque_enable", dict.fromkeys(servo_ids, 0))
+            reply = self.sync_read(servo_ids, _TORQUE.address, _TORQUE.size)
+            driven = [i for i in servo_ids if i in reply.replies and decode(_TORQUE, reply.replies[i].data)]
+            missing = reply.missing
+            if not driven and not missing:
+                return
+        if not driven:
+            raise self.silent(missing)
+        names = ", ".join(map(self.describe, driven))
+        raise ServoError(
+            f"{names} on {self.path} will not be released: hold the arm and switch its supply off",
+            servo_id=driven[0],
+            joint=self.joints.get(driven[0]),
+        )
 
     def answers(self, servo_id: int) -> bool:
         """Whether a servo is there. Raises PortError."""
@@ -118,14 +160,16 @@ class SetupBus(FeetechBus):
                 self._lock_again(servo_id, id_after)
 
     def _put(self, servo_id: int, name: str, value: int, id_after: int | None = None) -> None:
-        """Write, and believe a servo that took it without a word: one with response level 0 never answers,
-        one whose id changes may answer under either.
+        """Write until the register reads so. The answer to a write is no proof: a servo with response level 0
+        gives none, one whose id changes may give it under either, and a late one looks like the right one.
         """
-        try:
-            self.write(servo_id, name, value)
-        except ServoError:
-            if self.read(servo_id if id_after is None else id_after, name) != value:
-                raise
+        where = servo_id if id_after is None else id_after
+        for _ in range(WRITES):
+            with contextlib.suppress(ServoError):
+                self.write(servo_id, name, value)
+            if self.read(where, name) == value:
+                return
+        self._verify(where, name, value)
 
     def _verify(self, servo_id: int, name: str, value: int) -> None:
         found = self.read(servo_id, name)

@@ -27,7 +27,8 @@ FOLLOWER_GRIPPER = {"max_torque": 500, "protection_current": 250, "overload_torq
 """What LeRobot's configure() and `so101 setup-motors` leave in a follower's gripper, not in a leader's."""
 
 _SIZE = REGISTERS["present_current"].end
-_ENTRY = ("homing_offset", "min_position", "max_position")
+CALIBRATED = ("homing_offset", "min_position", "max_position")
+"""The registers that a calibration is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def _holds(by_id: dict[int, Servo], calibration: Calibration) -> bool:
     def same(entry: JointCalibration) -> bool:
         servo = by_id.get(entry.id)
         wanted = (entry.homing_offset, entry.range_min, entry.range_max)
-        return servo is not None and tuple(servo.registers[name] for name in _ENTRY) == wanted
+        return servo is not None and tuple(servo.registers[name] for name in CALIBRATED) == wanted
 
     return all(same(entry) for entry in calibration.joints.values())
 

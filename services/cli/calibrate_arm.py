@@ -68,7 +68,7 @@ def _target(out: Path | None, robot: str | None, arm: Arm) -> Path:
 
 
 def _calibrate(console: Console, found: ArmPort, target: Path, yes: bool, last_words: list[str]) -> None:
-    from calibration.arm import ArmSweep, energised, read_stored, release
+    from calibration.arm import ArmSweep, energised, read_stored
     from calibration.sweep import calibration_from
     from robot.eeprom import SetupBus
 
@@ -78,7 +78,7 @@ def _calibrate(console: Console, found: ArmPort, target: Path, yes: bool, last_w
         driven = energised(stored)
         if driven:
             _ask_to_hold(console, driven)
-            release(bus)
+            bus.release()
         sweep = ArmSweep(bus, stored)
         watch_sweep(console, sweep, None if found.twin is None else ImaginaryHand(found.twin, found.arm))
         calibration = calibration_from(sweep.joints, sweep.offsets, str(target))

@@ -9,12 +9,9 @@ from pathlib import Path
 from robot.bus import JOINT_OF_ID
 from robot.calibration_file import Calibration, load_calibration
 from robot.errors import CalibrationError
-from robot.fingerprint import KnownArm, Servo, identify
+from robot.fingerprint import CALIBRATED, KnownArm, Servo, identify
 from services.doctor.report import Scope
 from services.doctor.survey import Survey
-
-ENTRY = ("homing_offset", "min_position", "max_position")
-"""The registers that a calibration is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +111,7 @@ def _differing(servos: Mapping[int, Servo], calibration: Calibration) -> dict[st
         servo = servos.get(entry.id)
         if servo is None:
             continue
-        wanted = zip(ENTRY, (entry.homing_offset, entry.range_min, entry.range_max), strict=True)
+        wanted = zip(CALIBRATED, (entry.homing_offset, entry.range_min, entry.range_max), strict=True)
         wrong = [
             f"{name} is {servo.registers[name]}, not {value}"
             for name, value in wanted

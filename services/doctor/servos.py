@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from calibration.motors import MULTI_TURN, settings
+from calibration.motors import MULTI_TURN, gripper_leftovers, settings
 from robot.bus import JOINT_OF_ID
 from robot.fingerprint import Servo
-from robot.joints import SERVO_IDS
+from robot.joints import JOINTS, SERVO_IDS
 from robot.registers import MODEL_STS3215
 from services.doctor.report import Scope
 from services.doctor.survey import Survey
@@ -119,7 +119,10 @@ def check_registers(scope: Scope, found: Survey) -> None:
 
 
 def _differences(servo: Servo, servo_id: int, *, driven: bool) -> list[str]:
-    wanted, held = settings(JOINT_OF_ID[servo_id], follower=driven), servo.registers
+    joint, held = JOINT_OF_ID[servo_id], servo.registers
+    wanted = settings(joint, follower=driven)
+    if joint != JOINTS[-1]:  # nothing drives a leader's gripper, so its limits do no harm
+        wanted |= gripper_leftovers(joint, held, follower=driven)
     found = [
         f"{name} is {held[name]} instead of {value}" for name, value in wanted.items() if held[name] != value
     ]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from served_bus import ServedBus
 
-from calibration.arm import ArmSweep, energised, read_stored, release, write_calibration
+from calibration.arm import ArmSweep, energised, read_stored, write_calibration
 from calibration.sweep import MIDDLE_TICK, calibration_from
 from robot.calibration_file import Calibration
 from robot.eeprom import SetupBus
@@ -86,7 +86,7 @@ def test_a_servo_lost_in_the_sweep_is_named(
 def test_energised_joints_are_found_and_released(bus: SetupBus) -> None:
     bus.write(4, "torque_enable", 1)
     assert energised(read_stored(bus)) == ["wrist_flex"]
-    release(bus)
+    bus.release()
     assert energised(read_stored(bus)) == []
 
 
@@ -142,3 +142,12 @@ def test_a_servo_lost_in_the_middle_is_said_with_what_each_holds(
 
 def read_lock(bus: SetupBus, servo_ids: tuple[int, ...]) -> dict[int, int]:
     return {servo_id: bus.read(servo_id, "lock") for servo_id in servo_ids}
+
+
+def test_servos_that_lerobot_left_open_are_locked(served: ServedBus, bus: SetupBus) -> None:
+    calibration = swept(served, bus)
+    write_calibration(bus, calibration, read_stored(bus))
+    for servo_id in SERVO_IDS.values():
+        served.bank.force(servo_id, "lock", 0)
+    assert write_calibration(bus, calibration, read_stored(bus)) == 0
+    assert read_lock(bus, tuple(SERVO_IDS.values())) == dict.fromkeys(SERVO_IDS.values(), 1)

@@ -12,6 +12,7 @@ from served_bus import ServedBus
 from calibration.motors import SETUP_ORDER, FoundServo, check_all, find_servo, set_up, settings
 from robot.eeprom import SetupBus
 from robot.errors import BusError, PortError, ServoError
+from robot.fingerprint import FOLLOWER_GRIPPER
 from robot.joints import JOINTS, SERVO_IDS
 from robot.twin.world import WorldConfig
 
@@ -160,5 +161,76 @@ def test_the_check_names_what_is_missing_and_what_is_foreign(served: ServedBus, 
     served.bank.force(1, "id", 9)
     problems = check_all(bus, follower=True)
     assert sum("does not answer" in problem for problem in problems) == 5
-    assert "gripper (servo 6) holds overload_torque = 80" in problems
+    assert "gripper (servo 6) holds overload_torque = 80 instead of 25" in problems
     assert problems[-1] == "servo 9 belongs to no joint of an SO-101"
+
+
+def test_an_open_servo_that_is_otherwise_right_is_locked(served: ServedBus, bus: SetupBus) -> None:
+    """LeRobot leaves servos open where torque is off."""
+    set_up(bus, "gripper", find_servo(bus, "gripper"), follower=True)
+    served.bank.force(6, "lock", 0)
+    assert set_up(bus, "gripper", find_servo(bus, "gripper"), follower=True) == ["lock 0 -> 1"]
+    served.bank.force(6, "lock", 0)
+    check_all(bus, follower=True)
+    assert bus.read(6, "lock") == 1
+
+
+@pytest.mark.parametrize(
+    ("joint", "follower"), [("elbow_flex", True), ("elbow_flex", False), ("gripper", False)]
+)
+def test_a_servo_that_was_a_followers_gripper_gets_the_factorys_limits(
+    served: ServedBus, bus: SetupBus, joint: str, follower: bool
+) -> None:
+    for name, value in FOLLOWER_GRIPPER.items():
+        served.bank.force(1, name, value)
+    changed = set_up(bus, joint, find_servo(bus, joint), follower=follower)
+    servo_id = SERVO_IDS[joint]
+    eeprom(served, servo_id)
+    assert {name: bus.read(servo_id, name) for name in FOLLOWER_GRIPPER} == {
+        "max_torque": 1000,
+        "protection_current": 500,
+        "overload_torque": 80,
+    }
+    assert "overload_torque 25 -> 80" in changed
+
+
+def test_limits_that_are_no_grippers_stay(served: ServedBus, bus: SetupBus) -> None:
+    served.bank.force(1, "max_torque", 500)  # somebody's own, and a servo of another make's current
+    served.bank.force(1, "protection_current", 511)
+    set_up(bus, "elbow_flex", find_servo(bus, "elbow_flex"), follower=True)
+    assert (bus.read(3, "max_torque"), bus.read(3, "protection_current")) == (500, 511)
+
+
+def test_the_check_looks_at_the_phase_and_at_a_grippers_limits(served: ServedBus, bus: SetupBus) -> None:
+    bus.margin_s = 0.01
+    set_up(bus, "elbow_flex", find_servo(bus, "elbow_flex"), follower=True)
+    served.bank.force(3, "phase", 12 | 0x10)
+    for name, value in FOLLOWER_GRIPPER.items():
+        served.bank.force(3, name, value)
+    mine = [problem for problem in check_all(bus, follower=True) if "(servo 3) holds" in problem]
+    assert [problem.split("holds ")[1] for problem in mine] == [
+        "max_torque = 500 instead of 1000",
+        "protection_current = 250 instead of 500",
+        "overload_torque = 25 instead of 80",
+        "phase = 28 instead of 12",
+    ]
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_rate_that_the_adapter_refuses_is_passed_over_and_a_port_that_is_gone_is_not(
+    served: ServedBus, bus: SetupBus, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    served.bank.force(1, "baud_rate", 4)
+    set_baud = bus.set_baud
+
+    def picky(baud: int) -> None:
+        if baud == 128_000:
+            raise PortError("no such rate") from (ValueError() if refused else OSError())
+        set_baud(baud)
+
+    monkeypatch.setattr(bus, "set_baud", picky)
+    if refused:
+        assert find_servo(bus, "gripper").baud == 115_200
+    else:
+        with pytest.raises(PortError):
+            find_servo(bus, "gripper")

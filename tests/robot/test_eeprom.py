@@ -8,7 +8,8 @@ import pytest
 from served_bus import ServedBus
 
 from robot.eeprom import SetupBus
-from robot.errors import BusError, ServoError
+from robot.errors import BusError, PortError, ServoError
+from robot.registers import REGISTERS
 
 
 @pytest.fixture
@@ -60,8 +61,10 @@ def test_read_only_registers_are_refused(bus: SetupBus) -> None:
         bus.write(2, "present_position", 1)
 
 
-def test_servo_that_does_not_keep_the_value_is_named(bus: SetupBus, served: ServedBus) -> None:
-    served.bank.write = lambda *_: None  # type: ignore[method-assign]
+def test_servo_that_does_not_keep_the_value_is_named(
+    bus: SetupBus, served: ServedBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop(served, monkeypatch, "homing_offset", 5, 9)
     with pytest.raises(ServoError, match=r"shoulder_lift.* did not keep homing_offset = 5, it reads -1640"):
         bus.write_eeprom(2, "homing_offset", 5)
 
@@ -69,3 +72,71 @@ def test_servo_that_does_not_keep_the_value_is_named(bus: SetupBus, served: Serv
 def test_running_path_cannot_reach_it() -> None:
     script = "import sys, robot.servo_arm, robot.controller\nsys.exit('robot.eeprom' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
+
+
+def test_an_open_servo_is_locked_and_read_back(bus: SetupBus, served: ServedBus) -> None:
+    served.bank.force(3, "lock", 0)
+    assert bus.lock(3) and not bus.lock(3)
+    assert served.bank.read(3, 55, 1) == b"\x01"
+
+
+def drop(served: ServedBus, monkeypatch: pytest.MonkeyPatch, name: str, value: int, count: int) -> None:
+    """The servo acknowledges, but does not do it: what a write lost behind a late answer looks like."""
+    write, left = served.bank.write, [count]
+
+    def lossy(servo_id: int, address: int, data: bytes) -> None:
+        register = REGISTERS[name]
+        if address == register.address and data == value.to_bytes(register.size, "little") and left[0]:
+            left[0] -= 1
+            return
+        write(servo_id, address, data)
+
+    monkeypatch.setattr(served.bank, "write", lossy)
+
+
+def test_an_answer_to_the_opening_is_no_proof_of_it(
+    bus: SetupBus, served: ServedBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the value stands in RAM, reads back well, and is gone with the next power cycle."""
+    drop(served, monkeypatch, "lock", 0, 1)
+    assert bus.write_eeprom(3, "homing_offset", 77)
+    served.bank.reboot(3)
+    assert bus.read(3, "homing_offset") == 77
+    drop(served, monkeypatch, "lock", 0, 9)
+    with pytest.raises(ServoError, match=r"elbow_flex.*did not keep lock = 0"):
+        bus.write_eeprom(3, "homing_offset", 78)
+    assert (bus.read(3, "homing_offset"), bus.read(3, "lock")) == (77, 1)
+
+
+def test_a_servo_is_locked_whatever_goes_wrong_with_its_rate(
+    bus: SetupBus, served: ServedBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.bank.force(3, "baud_rate", 1)
+    bus.set_baud(500_000)
+    set_baud, asked = bus.set_baud, []
+
+    def fails_once(baud: int) -> None:
+        asked.append(baud)
+        if len(asked) == 1:
+            served.bank.force(3, "baud_rate", 1)
+            raise PortError("no")
+        set_baud(baud)
+
+    monkeypatch.setattr(bus, "set_baud", fails_once)
+    with pytest.raises(PortError):
+        bus.to_one_megabaud(3, 500_000)
+    assert served.bank.read(3, 55, 1) == b"\x01"
+
+
+def test_a_lost_release_is_repeated_and_who_stays_energised_is_named(
+    bus: SetupBus, served: ServedBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus.sync_write("torque_enable", dict.fromkeys(range(1, 7), 1))
+    drop(served, monkeypatch, "torque_enable", 0, 2)  # of the first two servos
+    bus.release()
+    assert [bus.read(i, "torque_enable") for i in range(1, 7)] == [0] * 6
+    bus.write(4, "torque_enable", 1)
+    drop(served, monkeypatch, "torque_enable", 0, 99)
+    with pytest.raises(ServoError, match=r"^wrist_flex \(servo 4\) on .* will not be released") as caught:
+        bus.release()
+    assert caught.value.joint == "wrist_flex"
