@@ -140,11 +140,15 @@ class Controller:
         self.modes.react(state, now_s)
         target, result = None, None
         if self.modes.driven and self._state is not None:
-            target = self.modes.target(tick, self._state)
-            result = self.gate.check(target)
-            self._link.write(result.command, now_s)
-            self.modes.after(result, now_s)
-        self._goal = result.command if result is not None and self.modes.driven else None
+            if self._link.doubtful:
+                self.gate.freeze()
+            else:
+                target = self.modes.target(tick, self._state)
+                result = self.gate.check(target)
+            self._link.write(self.gate.position, now_s)
+            if result is not None:
+                self.modes.after(result, now_s)
+        self._goal = self.gate.position if self.modes.driven else None
         self._publisher.publish(Tick(tick, now_s, self._state, self._state_tick, target, result, self._goal))
 
     def _look(self, tick: int, now_s: float) -> ArmState | None:

@@ -1,9 +1,10 @@
 """The controller's side of the arm: reads and writes that turn bus errors into faults.
 
-One failed tick is tolerated, packets get lost. The second failure in a row of the same kind (reading,
-writing, asking for torque) is a fault that names the joint, and active until that kind succeeds. A port that
-is gone is a fault at once; it is opened again, with growing pauses, but nothing moves until a person has
-cleared the fault. What answers there must be the same arm: another one is refused and told of.
+Packets get lost, so one failed tick is tolerated, in which the arm stands still. Failures in a row of the
+same kind (reading, writing, asking for torque) are a fault that names the joint, and active until that kind
+succeeds. A port that is gone is a fault at once; it is opened again, with growing pauses, but nothing moves
+until a person has cleared the fault. What answers there must be the same arm: another one is refused and
+told of.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ ALARM_CODES = frozenset({"servo_alarm"})
 OVERLOAD_CODES = frozenset({"overload_latched"})
 """As ``CODES``, but settled once no servo reports an overload."""
 
-_TOLERATED = 1
+_LASTING_S = 0.015
+"""Failures of one kind that have lasted so long are a fault: the second in a row at 60 Hz, the third at 100 Hz.
+Until then the arm stands still (``doubtful``), so that waiting for a packet that got lost costs nothing.
+"""
 REOPEN_S = 0.2
 """Pause before a lost port is opened again; it doubles with each failure."""
 LONGEST_REOPEN_S = 5.0
@@ -90,8 +94,10 @@ class ArmLink:
         self._faults = faults
         self._reopen = reopen
         self._last: ArmState | None = None
-        self._failed: dict[str, tuple[int, float]] = {}
-        """Kind of what failed -> how often in a row, and when last."""
+        self.doubtful = False
+        """Whether a joint was not read in this tick, and nobody knows yet whether it is lost."""
+        self._failed: dict[str, tuple[float, float]] = {}
+        """Kind of what fails -> since when without a success, and when last."""
         self._retry_s = 0.0
         self._pause_s = REOPEN_S
         self._told = ""
@@ -114,7 +120,7 @@ class ArmLink:
             self._note("read", error, now_s)
             self._last, seen = self._completed(error)
             return seen
-        self._last, self.missing = state, ()
+        self._last, self.missing, self.doubtful = state, (), False
         self._failed.pop("read", None)
         if all(now_s - last_s > _RECENT_S for _, last_s in self._failed.values()):
             self._faults.update((), CODES, now_s)
@@ -138,7 +144,7 @@ class ArmLink:
         try:
             self.arm.release()
         except BusError:
-            self._failed["release"] = (1, now_s)
+            self._failed["release"] = (now_s, now_s)
             raise
         self._failed.pop("release", None)
 
@@ -216,12 +222,15 @@ class ArmLink:
 
     def _note(self, kind: str, error: BusError, now_s: float) -> None:
         self.errors += 1
-        count = self._failed.get(kind, (0, 0.0))[0] + 1
-        self._failed[kind] = (count, now_s)
+        since_s = self._failed.get(kind, (now_s, now_s))[0]
+        self._failed[kind] = (since_s, now_s)
+        lasting = now_s - since_s >= _LASTING_S
+        if kind == "read":
+            self.doubtful = not lasting and not isinstance(error, PortError)
         if isinstance(error, PortError):
             self.latch(error, now_s)
             self._try_reopen(now_s)
-        elif count > _TOLERATED:
+        elif lasting:
             self.latch(error, now_s)
 
     def _try_reopen(self, now_s: float) -> None:

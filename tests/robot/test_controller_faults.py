@@ -25,6 +25,27 @@ def test_one_lost_reading_is_tolerated() -> None:
     assert rig.records[-1]["bus_errors"] == 5
 
 
+def test_goals_stand_still_from_the_first_tick_in_which_a_joint_is_not_read() -> None:
+    rig = Rig().go("running")
+    before = rig.arm.goals[-1].copy()
+    rig.arm.read_error = lost(3)
+    rig.ticks(30)
+    assert rig.mode == "fault"
+    assert all((goal == before).all() for goal in rig.arm.goals[-30:])
+
+
+def test_how_long_a_joint_may_be_silent_does_not_depend_on_the_rate() -> None:
+    rig = Rig().go("ready")
+    rig.arm.read_error = lost(3)
+    for _ in range(2):  # as at 100 Hz
+        rig.clock.time_s += 0.010
+        rig.controller.tick()
+    assert rig.mode == "ready"
+    rig.clock.time_s += 0.010
+    rig.controller.tick()
+    assert rig.mode == "fault"
+
+
 @pytest.mark.parametrize("mode", ["starting", "ready", "running", "parking", "hold"])
 def test_missing_servo_holds_the_rest_on_the_second_tick_and_is_named(mode: str) -> None:
     rig = Rig().go(mode)
