@@ -195,7 +195,11 @@ class ArmLink:
         if isinstance(cause, CalibrationError):
             code, remedy = "wrong_arm", "give the arm its own calibration and its own port, as it says"
         elif isinstance(cause, ServoError):
-            code, remedy = "servo_lost", "put it right as it says, then clear the fault"
+            code = "servo_lost"
+            remedy = (
+                "`so101 doctor` says what is wrong, `so101 setup-motors` mends ids and settings; then clear "
+                "the fault"
+            )
         elif isinstance(error, OverloadError):
             code, remedy = "overload_latched", "switch the arm's supply off and on, then clear the fault"
         elif isinstance(error, PortError):

@@ -57,7 +57,7 @@ class ServoArm:
         read_within_s: :meth:`read` asks nobody again after this time: a bad bus then does not delay a loop.
 
     Raises:
-        ServoError: a servo does not answer, or is no STS3215.
+        ServoError: a servo does not answer, is no STS3215, or does not go to positions.
         CalibrationError: a servo's EEPROM does not say what the file says, so it is not the file of this arm.
         PortError: the port is gone.
     """
@@ -326,11 +326,18 @@ class ServoArm:
                 )
 
     def _check_eeprom(self, blocks: dict[int, Packet]) -> None:
+        for i, mode in enumerate(self._column(blocks, "operating_mode").tolist()):
+            if mode != 0:
+                raise ServoError(
+                    f"{self.bus.describe(self._ids[i])} on {self.bus.path} is in operating mode {mode}, not "
+                    "in 0 (position): `so101 setup-motors` sets it",
+                    servo_id=self._ids[i],
+                    joint=JOINTS[i],
+                )
         expected = {
             "homing_offset": self.calibration.homing_offset,
             "min_position": self.calibration.range_min,
             "max_position": self.calibration.range_max,
-            "operating_mode": np.zeros(N_JOINTS, dtype=np.int64),
         }
         differences = [
             f"{joint} {name} is {int(found)}, not {int(wanted)}"

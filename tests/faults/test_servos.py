@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import pytest
 
 from robot.bus import FeetechBus
 from robot.joints import JOINTS
+from robot.registers import MODEL_STS3215
 from robot.telemetry import MODES
 from robot.twin.client import TwinProcess
-from tests.rig import CONFIG, DT_S, Rig
+from tests.rig import CONFIG, DT_S, FOLDER, Rig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
@@ -197,28 +200,61 @@ def test_an_encoder_that_jumps_once_is_overheard_and_one_that_stays_off_stops_th
     assert "encoder_jump" in reaction.codes and reaction.codes["encoder_jump"] == JOINTS[0]
 
 
-@pytest.mark.parametrize(
-    ("kind", "values", "says"),
-    [
-        ("duplicate", {"servo_id": 5, "value": 4}, ("wrist_flex", "wrist_roll")),
-        ("model", {"servo_id": 3, "value": 2825}, ("elbow_flex",)),
-        ("register", {"servo_id": 2, "name": "homing_offset", "value": 77}, ("shoulder_lift", "calibrat")),
-        ("register", {"servo_id": 6, "name": "operating_mode", "value": 1}, ("gripper",)),
-    ],
-)
+def event(kind: str, **values: Any) -> dict[str, Any]:
+    return {"kind": kind, **values}
+
+
+def undo_double_id(twin: TwinProcess) -> None:
+    """The one of the two that is plugged alone gets its own id back."""
+    twin.plug("follower", [JOINTS[4]])
+    twin.fault("duplicate", servo_id=4, value=5)
+    twin.plug("follower", None)
+
+
+LIFT_OFFSET = json.loads((FOLDER / CONFIG.calibration).read_text())["shoulder_lift"]["homing_offset"]
+WRONG_ARMS: list[tuple[dict[str, Any], Callable[[TwinProcess], Any], tuple[str, str]]] = [
+    # what is wrong, how it is undone, and what is said of it
+    (event("duplicate", servo_id=5, value=4), undo_double_id, ("wrist_flex", "setup-motors")),
+    (
+        event("model", servo_id=ELBOW, value=2825),
+        lambda twin: twin.fault("model", servo_id=ELBOW, value=MODEL_STS3215),
+        ("elbow_flex", "STS3215"),
+    ),
+    (
+        event("register", servo_id=LIFT, name="homing_offset", value=77),
+        lambda twin: twin.fault("register", servo_id=LIFT, name="homing_offset", value=LIFT_OFFSET),
+        ("shoulder_lift", "calibrate arm"),
+    ),
+    (
+        event("register", servo_id=GRIPPER, name="operating_mode", value=1),
+        lambda twin: twin.fault("register", servo_id=GRIPPER, name="operating_mode", value=0),
+        ("gripper", "setup-motors"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "undo", "says"), WRONG_ARMS, ids=["double id", "model", "offset", "mode"])
 def test_an_arm_that_is_not_the_one_it_should_be_is_not_energised(
-    tmp_path: Path, kind: str, values: dict[str, Any], says: tuple[str, ...]
+    tmp_path: Path,
+    stack: Rig,
+    twin: TwinProcess,
+    wrong: dict[str, Any],
+    undo: Callable[[TwinProcess], Any],
+    says: tuple[str, str],
 ) -> None:
-    with TwinProcess(cameras=False, bare=True) as twin:
-        twin.fault(kind, **values)
-        rig = Rig(tmp_path, twin)
-        try:
-            rig.launch()
-            rig.until_mode("fault")
-            (fault,) = rig.status()["faults"]
-            assert all(word in fault["message"] for word in says[:1]), fault
-            assert any(word in fault["message"] + fault["remedy"] for word in says), fault
-            assert rig.ask(op="start")["code"] == "fault_latched"
-            assert twin.goal_log() == []
-        finally:
-            rig.close()
+    if stack.process is not None:
+        stack.end(signal.SIGTERM)  # the port is this test's
+    twin.reset()
+    since_s = time.monotonic()
+    rig = Rig(tmp_path, twin)
+    try:
+        twin.fault(**wrong)
+        rig.launch()
+        rig.until_mode("fault")
+        (fault,) = rig.status()["faults"]
+        assert all(word in fault["message"] + fault["remedy"] for word in says), fault
+        assert rig.ask(op="start")["code"] == "fault_latched"
+        assert rig.goals_since(since_s) == []
+    finally:
+        rig.close()
+        undo(twin)
