@@ -33,7 +33,7 @@ OVERLOAD_CODES = frozenset({"overload_latched"})
 """As ``CODES``, but settled once no servo reports an overload."""
 
 _LASTING_S = 0.015
-"""Failures of one kind that have lasted so long are a fault: the second in a row at 60 Hz, the third at 100 Hz.
+"""Failures of one kind that have lasted so long are a fault: the second in a row at 60 Hz, the third at 100.
 Until then the arm stands still (``doubtful``), so that waiting for a packet that got lost costs nothing.
 """
 REOPEN_S = 0.2
