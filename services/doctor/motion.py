@@ -62,7 +62,7 @@ class Mover:
 
 
 def check_motion(scope: Scope, arm: ServoArm, config: RobotConfig, row: Supply) -> None:
-    """Energise, move each joint to and fro, go back; torque is off afterwards if it was off before.
+    """Energise, move each joint to and fro, go back; limp afterwards if no joint held anything before.
 
     Args:
         scope: of the follower.
@@ -70,20 +70,21 @@ def check_motion(scope: Scope, arm: ServoArm, config: RobotConfig, row: Supply) 
         config: limits, rate, margins.
         row: what its supply should be.
     """
-    limp = not arm.torque_enabled()
-    rest_v = float(arm.read().voltage_v.min())
     clearance = ArmClearance(load_arm(), config.gate)
+    limp = False
     try:
+        limp = set(arm.limp_joints()) == set(JOINTS)
+        rest_v = float(arm.read().voltage_v.min())
         start = arm.enable()
         mover = Mover(arm, config, clearance, start)
         play = _play(scope, mover, config, clearance, start)
         mover.go(start)
     except BusError as error:
-        scope.find("lost_moving", f"while the arm moved: {error}", "check the plugs that move with the arm")
+        _lost(scope, "while the arm moved", error)
         return
     finally:
         if limp:
-            arm.release()
+            _release(scope, arm)
     loose = {joint: degrees for joint, degrees in play.items() if degrees > BACKLASH_DEG}
     for joint, degrees in loose.items():
         remedy = "tighten the screws of its horn and of the links; if that does not help, replace its servo"
@@ -99,6 +100,18 @@ def check_motion(scope: Scope, arm: ServoArm, config: RobotConfig, row: Supply) 
     if not ok:
         remedy = "use a supply that gives 5 A, and shorter or thicker wires to it"
         scope.find("supply_sags", f"the servos have only {mover.lowest_v:.1f} V while they move", remedy)
+
+
+def _release(scope: Scope, arm: ServoArm) -> None:
+    try:
+        arm.release()
+    except BusError as error:
+        if not scope.has("lost_moving"):
+            _lost(scope, "while the arm was released", error)
+
+
+def _lost(scope: Scope, when: str, error: BusError) -> None:
+    scope.find("lost_moving", f"{when}: {error}", "check the plugs that move with the arm")
 
 
 def _play(
