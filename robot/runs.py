@@ -191,6 +191,8 @@ class Runs:
         """The joint whose target is farthest outside its limits, if that is far at all."""
         if not isinstance(target, np.ndarray) or target.shape != self._low.shape:
             return None
+        if target.dtype.kind not in "fiu":
+            return None  # no numbers: the gate rejects them
         beyond = np.maximum(self._low - target, target - self._high)
         worst = int(np.argmax(beyond))
         return worst if beyond[worst] > OUTSIDE else None

@@ -247,7 +247,14 @@ def test_source_that_comes_back_within_half_a_second_goes_on() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [lambda t: np.full(6, np.nan), lambda t: np.array([*t[:5], np.inf]), lambda t: t[:5], lambda t: t[None]],
+    [
+        lambda t: np.full(6, np.nan),
+        lambda t: np.array([*t[:5], np.inf]),
+        lambda t: t[:5],
+        lambda t: t[None],
+        lambda t: np.full(6, "x"),
+        lambda t: np.full(6, None),
+    ],
 )
 def test_targets_that_are_no_numbers_are_dropped_and_end_the_run(bad: Callable[[FloatArray], Any]) -> None:
     rig = Rig().go("running")
