@@ -240,9 +240,9 @@ class Modes:
                 self._try(lambda: self._release(reaction.reason), now_s)
         elif not self.driven:
             return  # what has torque holds; if it must park, react sees to it
-        elif reaction.severity == Severity.PARK:
+        elif reaction.severity == Severity.PARK and not reaction.yielding:
             self._park(reaction.reason)
-        else:
+        else:  # a way that a joint is blocked on would pull it back at once: a later park takes a new one
             self._hold(reaction.reason)
 
     def target(self, tick: int, state: ArmState) -> FloatArray | None:
@@ -306,9 +306,8 @@ class Modes:
         """Release latched overloads; a joint whose torque was cycled is held where it was then."""
         if not self._energised:
             return
-        held = self._link.relieve(self._now_s)
-        if self.driven:
-            for joint, position in held.items():
+        for joint, position in self._link.relieve(self._now_s):
+            if self.driven:
                 self._gate.yield_to(JOINTS.index(joint), position)
 
     def _begin_ramp(self, mode: str, goal: FloatArray, reason: str) -> None:
@@ -330,11 +329,11 @@ class Modes:
     def _arrive(self, now_s: float) -> None:
         travel, self._travel = self._travel, None
         off_by = 0.0 if travel is None else travel.off_by
-        must_release = self._base == "parking" and (self._faults.worst or 0) >= Severity.PARK
-        if self._base == "parking" and (off_by <= ARRIVED or must_release):
+        if self._base == "parking" and (off_by <= ARRIVED or self._reactions.must_park):
             self._try(lambda: self._release("parked"), now_s)
         elif off_by > ARRIVED:
-            self._hold(f"the table keeps the arm {off_by:.0f} deg from its pose")
+            what = "something in its way (table, its own links, its box)"
+            self._hold(f"{what} keeps the arm {off_by:.0f} deg from its pose")
         else:
             self._base = "ready"
 

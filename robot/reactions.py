@@ -1,7 +1,8 @@
 """What latched faults ask of the arm: each new one once, and a park for as long as its cause lasts.
 
-A stop interrupts a park that a fault asked for, it does not cancel it: while the cause lasts, the arm parks
-again ``PARK_AGAIN_S`` after it has come to rest, or after the last stop.
+A stop interrupts a park that a fault asked for, it does not cancel it, and nor does a joint that something
+blocks on the way: while the cause lasts, the arm parks again ``PARK_AGAIN_S`` after it has come to rest, or
+after the last stop.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Reaction:
     """What the newest faults ask for."""
 
     severity: Severity
-    """The worst of all that are latched: hold or more."""
+    """The worst of those that are new and those whose cause is still there: hold or more."""
     reason: str
     yielding: dict[int, float]
     """Joints that must stop pushing -> where they are, user units."""
@@ -47,6 +48,11 @@ class Reactions:
         self._seen_fault = 0
         self._waits_since_s: float | None = None
         self._positions: deque[FloatArray] = deque(maxlen=_GLANCES)
+
+    @property
+    def must_park(self) -> bool:
+        """Whether the cause of a fault that asks for a park is still there."""
+        return any(fault.active and fault.finding.severity >= Severity.PARK for fault in self._faults)
 
     @property
     def speed_scale(self) -> float:
@@ -64,20 +70,19 @@ class Reactions:
     def new(self) -> Reaction | None:
         """What faults ask for that were latched since the last call; ``None`` where none stops the arm."""
         newest = max((f.id for f in self._faults if f.finding.severity >= Severity.HOLD), default=0)
-        worst = self._faults.worst
-        if newest <= self._seen_fault or worst is None:
+        if newest <= self._seen_fault:
             return None
         fresh = [f.finding for f in self._faults if f.id > self._seen_fault]
+        severity = max(f.finding.severity for f in self._faults if f.active or f.id > self._seen_fault)
         self._seen_fault = newest
         for finding in fresh:
             log.error("%s: %s", finding.code, finding.message)
         reason = f"fault: {max(fresh, key=lambda finding: finding.severity).code}"
-        return Reaction(worst, reason, self._yielding(fresh))
+        return Reaction(severity, reason, self._yielding(fresh))
 
     def must_park_again(self, *, holds: bool, now_s: float) -> bool:
         """Whether an arm has held long enough while a cause that asks for a park is still there."""
-        asked = any(fault.active and fault.finding.severity == Severity.PARK for fault in self._faults)
-        if not asked or not holds:
+        if not self.must_park or not holds:
             self._waits_since_s = None
         elif self._waits_since_s is None:
             self._waits_since_s = now_s

@@ -14,7 +14,6 @@ import os
 import queue
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -24,11 +23,12 @@ from inference.source import PolicySource
 from robot.calibration_file import load_calibration
 from robot.config import RobotConfig, load_robot
 from robot.controller import Controller
-from robot.errors import PortError, So101Error
+from robot.errors import BusError, PortError, So101Error
 from robot.kinematics import Kinematics
 from robot.leader import LeaderReader, LeaderSource
 from robot.mailbox import Mailbox
 from robot.model import load_arm
+from robot.modes import Modes
 from robot.realtime import Housekeeping, favour_this_process
 from robot.reopening import InBackground
 from robot.runs import SourceFactory
@@ -114,6 +114,8 @@ def source_factories(
 class Shutdown:
     """SIGTERM or ctrl-C: park, let go, and end; in bounded time.
 
+    The park is asked for once. Whatever stops it, a person or a fault, leaves the arm holding where it is.
+
     The kernel sends the same signal when the supervisor has died. Nobody has asked for a motion then: the
     arm is left holding its last goal, as after any crash.
     """
@@ -131,20 +133,31 @@ class Shutdown:
         """Whether the loop has to go on; asked once per tick."""
         if not self._asked:
             return True
-        modes, now_s = controller.modes, time.monotonic()
+        modes, now_s = controller.modes, controller.clock.now_s()
         if os.getppid() != self._parent:
             log.warning("the supervisor is gone: the arm holds where it is")
             return False
-        if self._deadline_s is None:
-            log.info("asked to end: parking")
-            self._deadline_s = now_s + PARK_S
         if not modes.driven:
+            return False
+        if self._deadline_s is None:
+            return self._park(modes, now_s)
+        if modes.mode != "parking":  # a person or a fault has stopped it, and they come first
+            log.warning("parking was stopped (%s): the arm holds where it is", modes.reason)
             return False
         if now_s > self._deadline_s:
             log.warning("not parked in %.0f s: the arm holds where it is", PARK_S)
             return False
-        if modes.mode != "parking":  # not yet, or a command or a fault has come between
+        return True
+
+    def _park(self, modes: Modes, now_s: float) -> bool:
+        """Ask for it, once; whether the arm is under way."""
+        log.info("asked to end: parking")
+        self._deadline_s = now_s + PARK_S
+        try:
             modes.stop("park", now_s, "asked to end")
+        except BusError as error:
+            log.warning("parking failed (%s): the arm holds where it is", error)
+            return False
         return True
 
 

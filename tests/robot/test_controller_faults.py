@@ -199,7 +199,7 @@ def test_more_severe_fault_wins() -> None:
     assert rig.mode == "fault"
     rig.arm.temperature_c[3] = 70.0
     rig.until("parking", at_most=60)
-    rig.arm.status[2] = 32  # a lesser one changes nothing
+    rig.arm.status[2] = 2  # a lesser one changes nothing
     rig.ticks(10)
     assert rig.mode == "parking"
 
