@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from robot.bus import FeetechBus
+from robot.calibration_file import load_calibration
+from robot.joints import SERVO_IDS
 from robot.recording.reader import Dataset
 from robot.telemetry import MODES
 from robot.twin.client import TwinProcess
@@ -34,15 +38,16 @@ def test_a_killed_controller_leaves_the_arm_holding_and_its_successor_moves_noth
     rig.end(signal.SIGKILL)
     killed_s = time.monotonic()
     time.sleep(0.3)
-    before = twin.truth()
+    with FeetechBus(twin.follower, margin_s=0.5) as bus:
+        ticks = [bus.read(servo_id, "present_position") for servo_id in SERVO_IDS.values()]
+    before = load_calibration(CALIBRATION).to_user(np.array(ticks))
     rig.launch()
     rig.until_mode("hold")
     measured["driven again_ms"] = round(1e3 * (time.monotonic() - killed_s))
     time.sleep(0.5)
     assert rig.goals_since(killed_s + 0.1) == []  # nobody but a person moves it again
     assert MODES[int(rig.newest()["mode"])] == "hold"
-    assert before["time_s"] < twin.truth()["time_s"]
-    rig.start()
+    assert np.abs(rig.newest()["position"] - before).max() < 2.0
 
 
 def test_a_controller_that_stood_still_does_not_make_up_for_lost_ticks(rig: Rig) -> None:
@@ -85,9 +90,7 @@ def test_a_wall_clock_that_jumps_is_not_noticed(rig: Rig, tmp_path: Path) -> Non
             jump.write_text(seconds)
             time.sleep(0.5)
     assert rig.mode == "running" and rig.codes == {}
-    records = rig.records(since)
-    assert records[-1]["missed"] - records[0]["missed"] < 10
-    assert np.diff([record["time_s"] for record in records]).min() > 0
+    assert np.diff([record["time_s"] for record in rig.records(since)]).min() > 0
     rig.end()
 
 
@@ -129,26 +132,34 @@ def test_a_damaged_bundle_is_refused_by_name_before_anything_is_started(tmp_path
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["joints"][0], manifest["joints"][1] = manifest["joints"][1], manifest["joints"][0]
     (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
     serve = subprocess.run(
-        [sys.executable, "-m", "services.cli", "serve", "--policy", str(bundle), "--port", "18999"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-m", "services.cli", "serve", "--policy", str(bundle), "--port", port],
+        cwd=ROOT, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}, capture_output=True, text=True,
+        timeout=60, check=False,
     )  # fmt: skip
     assert serve.returncode == 1
     assert "joints" in serve.stderr and "Traceback" not in serve.stderr, serve.stderr
 
 
-@pytest.mark.parametrize("after_s", [4.0, 6.0, 9.0])
-def test_a_recording_that_is_killed_keeps_every_finished_episode(tmp_path: Path, after_s: float) -> None:
+def test_a_recording_that_is_killed_keeps_every_finished_episode(tmp_path: Path) -> None:
     out = tmp_path / "episodes"
+    info = out / "meta" / "info.json"
     command = [sys.executable, "-m", "services.cli", "record", "--episodes", "20", "--seed", "5"]
     command += ["--image-size", "64x48", "--out", str(out)]
     recording = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(after_s)
-    recording.kill()
-    recording.wait()
-    if not (out / "meta" / "info.json").is_file():
-        assert not list(out.glob("data/**/*.parquet"))
-        return
+    try:
+        end_s = time.monotonic() + 60.0
+        while not info.is_file() or json.loads(info.read_text())["total_episodes"] < 2:
+            assert recording.poll() is None and time.monotonic() < end_s
+            time.sleep(0.05)
+        time.sleep(0.3)  # into the next one
+    finally:
+        recording.kill()
+        recording.wait()
     dataset = Dataset(out)
     frames = [len(dataset.load(number)["action"]) for number in range(len(dataset.episodes))]
-    assert sum(frames) == dataset.total_frames and all(count > 10 for count in frames)
+    assert 2 <= len(frames) < 20 and all(count > 10 for count in frames)
+    assert sum(frames) == dataset.total_frames
