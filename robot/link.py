@@ -10,16 +10,24 @@ told of.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from robot.bus import BusCounters
-from robot.errors import AlarmError, BusError, CalibrationError, OverloadError, PortError, ServoError
-from robot.joints import JOINTS
-from robot.registers import ALARMS_AGAINST_TORQUE, StatusBit
+from robot.errors import (
+    AlarmError,
+    BusError,
+    CalibrationError,
+    OverloadError,
+    PortError,
+    ServoError,
+    So101Error,
+)
+from robot.joints import GRIPPER, JOINTS
+from robot.registers import ALARMS_AGAINST_TORQUE, STRAINED
 from robot.safety.faults import FaultBook, Finding, Severity
 from robot.seams import Arm, ArmState, FloatArray
 
@@ -29,8 +37,8 @@ CODES = frozenset({"servo_lost", "bus_error", "port_lost", "wrong_arm"})
 ALARM_CODES = frozenset({"servo_alarm"})
 """As ``CODES``, but settled once no servo reports an alarm that forbids torque."""
 
-OVERLOAD_CODES = frozenset({"overload_latched"})
-"""As ``CODES``, but settled once no servo reports an overload."""
+STRAIN_CODES = ("overload", "over_current")
+"""Faults of a servo that has latched a strain; settled once it has been relieved."""
 
 _LASTING_S = 0.015
 """Failures of one kind that have lasted so long are a fault: the second in a row at 60 Hz, the third at 100.
@@ -126,8 +134,8 @@ class ArmLink:
             self._faults.update((), CODES, now_s)
         if not (state.status & ALARMS_AGAINST_TORQUE).any():
             self._faults.update((), ALARM_CODES, now_s)
-        if not (state.status & StatusBit.OVERLOAD).any():
-            self._faults.update((), OVERLOAD_CODES, now_s)
+        for i in np.flatnonzero(state.status & STRAINED == 0).tolist():
+            self._faults.settle("overload_latched", JOINTS[i])
         return state
 
     def write(self, goal: FloatArray, now_s: float) -> None:
@@ -164,31 +172,38 @@ class ArmLink:
         self._failed.pop("torque", None)
         return limp
 
-    def relieve(self, now_s: float) -> dict[str, float]:
-        """Give the joints their force back that hold with less since they were overloaded.
+    def relieve(self, now_s: float) -> Iterator[tuple[str, float]]:
+        """Give the joints their force back that hold with less, or not at all, since they were strained.
 
-        Returns:
-            Joint -> the place that is now its goal, user units.
+        Not to a gripper whose strain is no fault: it holds something, and would let go of it.
+
+        Yields:
+            Each joint, and the place that is now its goal, user units.
 
         Raises:
             BusError: (also latched) a servo stays overloaded, or is silent.
         """
         if self._last is None or not isinstance(self.arm, Relieves):
-            return {}
-        held = {}
-        overloaded = (self._last.status & StatusBit.OVERLOAD) != 0
-        for joint in np.array(JOINTS)[overloaded].tolist():
+            return
+        latched = {fault.finding.key for fault in self._faults}
+        for i in np.flatnonzero(self._last.status & STRAINED).tolist():
+            joint = JOINTS[i]
+            if i == GRIPPER and not any((code, joint) in latched for code in STRAIN_CODES):
+                continue
             try:
-                held[joint] = self.arm.relieve(joint)
+                place = self.arm.relieve(joint)
             except BusError as error:
                 self.latch(error, now_s)
                 raise
             self.relieved += (joint,)
-            self._faults.settle("overload", joint)
-        return held
+            for code in STRAIN_CODES:
+                self._faults.settle(code, joint)
+            yield joint, place
 
     def latch(self, error: BusError, now_s: float) -> None:
-        """Make a fault of a failure, at once."""
+        """Make a fault of a failure, at once; of a lost port, unless it is known what keeps it away."""
+        if isinstance(error, PortError) and self._told:
+            return
         cause = error.__cause__ if isinstance(error, PortError) else None  # what kept the arm from opening
         servo = cause if isinstance(cause, ServoError) else error
         joint = servo.joint if isinstance(servo, ServoError) else None
@@ -255,12 +270,14 @@ class ArmLink:
         self._pause_s, self._told = REOPEN_S, ""
 
     def _tell(self, error: Exception, now_s: float) -> None:
-        """Why the arm cannot be had, once for each reason."""
+        """Why the arm cannot be had, once for each reason; the fault says the newest one."""
         if str(error) == self._told:
             return
-        self._told = str(error)
         log.warning("the arm cannot be opened again: %s", error)
-        if isinstance(error, CalibrationError):
+        if isinstance(error, So101Error):
             refused = PortError(str(error))
             refused.__cause__ = error
+            self._told = ""
+            self._faults.update((), CODES, now_s)
             self.latch(refused, now_s)
+        self._told = str(error)

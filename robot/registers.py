@@ -131,6 +131,8 @@ class StatusBit:
 
 ALARMS_AGAINST_TORQUE = StatusBit.VOLTAGE | StatusBit.HEAT
 """A limp servo that reports one of these is not energised."""
+STRAINED = StatusBit.CURRENT | StatusBit.OVERLOAD
+"""What a servo that was strained for too long goes on reporting until its torque is switched."""
 
 
 def encode_signed(value: int, sign_bit: int) -> int:

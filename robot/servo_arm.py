@@ -22,6 +22,7 @@ from robot.registers import (
     REGISTERS,
     STATE_BLOCK_ADDRESS,
     STATE_BLOCK_SIZE,
+    STRAINED,
     VOLTAGE_V_PER_UNIT,
     StatusBit,
 )
@@ -190,11 +191,12 @@ class ServoArm:
         self._verify("torque_enable", 0)
 
     def relieve(self, joint: str) -> float:
-        """Release the overload of a servo that holds with less force since: torque off and on, where it is.
+        """Release an overload or over-current that a servo has latched: torque off and on, where it is.
 
         A goal that is far becomes its present place first, so that it does not leap with its new force; one
-        that is near stays, or the arm would sag once more. Between off and on lie two packets, one or two
-        milliseconds in which nothing falls. A servo without torque stays so.
+        that is near stays, or the arm would sag once more, and so does the gripper's, or it would let go of
+        what it squeezes. Off and on are two packets that nobody answers, one behind the other: no lost answer
+        comes between, and nothing falls. A servo without torque stays so.
 
         Returns:
             The place that is now its goal, user units.
@@ -208,19 +210,25 @@ class ServoArm:
         servo_id = self._ids[i]
         address, size = STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE
         try:
-            block = self.bus.read_block(servo_id, address, size).data
+            said = self.bus.read_block(servo_id, address, size)
         except ServoError as error:
             raise self._still_overloaded(i, "says nothing any more") from error
         offset = REGISTERS["present_position"].address - address
-        present = decode(REGISTERS["present_position"], block, offset)
+        present = decode(REGISTERS["present_position"], said.data, offset)
         goal = self.bus.read(servo_id, "goal_position")
-        place = goal if abs(goal - present) <= HELD_TICKS else present
+        holds = not said.code & StatusBit.CURRENT  # one that drew too much has let go
+        keeps = i == GRIPPER or (holds and abs(goal - present) <= HELD_TICKS)
+        place = goal if keeps else present
         held = np.clip(np.full(N_JOINTS, place), self.calibration.range_min, self.calibration.range_max)
         if self.bus.read(servo_id, "torque_enable") == 1:
             self._set(i, "goal_position", int(held[i]))
-            self.bus.write(servo_id, "torque_enable", 0)
-            self._set(i, "torque_enable", 1)
-            if self.bus.read_block(servo_id, address, size).code & StatusBit.OVERLOAD:
+            self.bus.sync_write("torque_enable", {servo_id: 0})
+            try:
+                self._set(i, "torque_enable", 1)
+            except ServoError:
+                self.bus.sync_write("torque_enable", {servo_id: 1})  # it may have missed the first one
+                raise
+            if self.bus.read_block(servo_id, address, size).code & STRAINED:
                 raise self._still_overloaded(
                     i, "is still overloaded after its torque was switched off and on"
                 )
@@ -294,7 +302,7 @@ class ServoArm:
         """Write one register of one servo and read it back; tried twice."""
         servo_id = self._ids[i]
         for _ in range(2):
-            self.bus.write(servo_id, name, value)
+            self.bus.sync_write(name, {servo_id: value})
             if self.bus.read(servo_id, name) == value:
                 return
         raise self._refused(servo_id, f"{name} = {value}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from served_bus import ServedBus
 
 from robot.calibration_file import Calibration
-from robot.errors import OverloadError
-from robot.joints import JOINTS
+from robot.errors import BusError, OverloadError, ServoError
+from robot.joints import GRIPPER, JOINTS
 from robot.registers import REGISTERS, StatusBit
 from robot.servo_arm import ServoArm
 
@@ -65,6 +65,56 @@ def test_servo_that_is_deaf_needs_its_power_cycled(arm: ServoArm, served: Served
     served.faults.muted.add(2)
     with pytest.raises(OverloadError, match=r"shoulder_lift.*power-cycle the arm"):
         arm.relieve(JOINTS[LIFT])
+
+
+def test_over_current_is_released_where_the_joint_has_fallen_to(arm: ServoArm, served: ServedBus) -> None:
+    served.bank.overloaded[LIFT] = False
+    served.bank._protection.over_current[LIFT] = True
+    served.bank.position_rad[LIFT] = 0.1  # nearer than a joint sags: but it holds nothing
+    place = arm.relieve(JOINTS[LIFT])
+    state = arm.read()
+    assert state.status[LIFT] == 0
+    assert place == pytest.approx(state.position[LIFT])
+
+
+def test_servo_that_keeps_its_over_current_needs_its_power_cycled(arm: ServoArm, served: ServedBus) -> None:
+    served.bank.error_byte = lambda servo_id: int(StatusBit.CURRENT)  # type: ignore[method-assign]
+    with pytest.raises(OverloadError, match="shoulder_lift"):
+        arm.relieve(JOINTS[LIFT])
+
+
+def test_gripper_keeps_what_it_squeezes(arm: ServoArm, served: ServedBus) -> None:
+    grip = present_ticks(served, 6) - 600
+    served.bank.write(6, GOAL.address, grip.to_bytes(2, "little"))
+    served.bank.overloaded[GRIPPER] = True
+    place = arm.relieve("gripper")
+    assert int.from_bytes(served.bank.read(6, GOAL.address, 2), "little") == max(
+        grip, arm.calibration.range_min[GRIPPER]
+    )
+    assert place < arm.read().position[GRIPPER] - 5.0
+    assert arm.read().status[GRIPPER] == 0
+
+
+def present_ticks(served: ServedBus, servo_id: int) -> int:
+    return int.from_bytes(served.bank.read(servo_id, PRESENT.address, 2), "little")
+
+
+def test_lost_answers_while_the_torque_is_cycled_leave_the_joint_holding(
+    arm: ServoArm, served: ServedBus
+) -> None:
+    arm.bus.margin_s = arm.bus.patience_s = 0.02
+    write = served.bank.write
+
+    def spy(servo_id: int, address: int, data: bytes) -> None:
+        write(servo_id, address, data)
+        if address == TORQUE.address and data == b"\x00":
+            served.faults.lose[2] = 100
+
+    served.bank.write = spy  # type: ignore[method-assign]
+    with pytest.raises(ServoError, match="shoulder_lift"):
+        arm.relieve(JOINTS[LIFT])
+    served.faults.lose.clear()
+    assert arm.torque_enabled()
 
 
 def test_limp_servo_stays_limp(arm: ServoArm, served: ServedBus) -> None:
@@ -137,3 +187,78 @@ def test_arm_that_sags_little_while_its_torque_is_cycled_moves_no_other_joint() 
     assert rig.arm.goals[-1][LIFT] == pytest.approx(held[LIFT] + 3.0)
     others = np.arange(6) != LIFT
     assert (rig.arm.goals[-1][others] == held[others]).all()
+
+
+@pytest.mark.parametrize("bit", [StatusBit.CURRENT, StatusBit.CURRENT | StatusBit.OVERLOAD])
+def test_joint_that_cut_itself_off_can_be_cleared(bit: int) -> None:
+    rig = Rig().go("running")
+    rig.arm.status[LIFT] = bit
+    rig.ticks(10)
+    assert "over_current" in rig.faults
+    rig.arm.relieve = reliever(rig)  # type: ignore[attr-defined]
+    assert rig.ask(op="clear_faults") == {"ok": True}
+    rig.ticks(60)
+    assert rig.mode == "hold"
+
+
+def reliever(rig: Rig) -> Callable[[str], float]:
+    def relieve(joint: str) -> float:
+        rig.arm.calls.append(joint)
+        i = JOINTS.index(joint)
+        rig.arm.status[i] = 0
+        return float(rig.arm.position[i]) + 2.0
+
+    return relieve
+
+
+def test_gripper_that_holds_something_is_left_alone_when_another_joint_is_cleared() -> None:
+    rig = Rig().go("running")
+    assert rig.wave is not None
+    rig.arm.stuck[GRIPPER] = float(rig.arm.position[GRIPPER])
+    rig.wave.answer = lambda target: np.append(target[:5], 0.0)  # closes on something
+    rig.ticks(30)
+    rig.arm.status[GRIPPER] = StatusBit.OVERLOAD
+    rig.ticks(10)
+    assert rig.mode == "running"
+    assert "gripper_strained" in rig.faults
+    squeeze = rig.arm.goals[-1][GRIPPER]
+    rig.arm.status[LIFT] = StatusBit.OVERLOAD
+    rig.ticks(10)
+    assert rig.mode == "fault"
+    rig.arm.relieve = reliever(rig)  # type: ignore[attr-defined]
+    assert rig.ask(op="clear_faults") == {"ok": True}
+    assert JOINTS[LIFT] in rig.arm.calls
+    assert "gripper" not in rig.arm.calls
+    rig.ticks(2)
+    assert rig.arm.goals[-1][GRIPPER] <= squeeze
+
+
+def test_joint_that_was_relieved_before_another_refused_is_held_where_it_is() -> None:
+    rig = Rig().go("running")
+    rig.arm.status[[LIFT, LIFT + 1]] = StatusBit.OVERLOAD
+    rig.ticks(10)
+    place = float(rig.arm.position[LIFT]) + 2.0
+
+    def relieve(joint: str) -> float:
+        if joint != JOINTS[LIFT]:
+            raise BusError("lost")
+        return place
+
+    rig.arm.relieve = relieve  # type: ignore[attr-defined]
+    assert not rig.ask(op="clear_faults")["ok"]
+    rig.ticks(1)
+    assert rig.arm.goals[-1][LIFT] == pytest.approx(place)
+
+
+def test_grasp_does_not_keep_another_joints_power_cycle_from_being_seen() -> None:
+    rig = overloaded()
+
+    def relieve(joint: str) -> float:
+        raise OverloadError("power-cycle the arm", servo_id=2, joint=joint)
+
+    rig.arm.relieve = relieve  # type: ignore[attr-defined]
+    rig.ask(op="clear_faults")
+    assert rig.faults["overload_latched"].active
+    rig.arm.status[LIFT], rig.arm.status[GRIPPER] = 0, StatusBit.OVERLOAD
+    rig.ticks(2)
+    assert not rig.faults["overload_latched"].active
