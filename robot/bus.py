@@ -109,6 +109,7 @@ class FeetechBus:
         self._port = SerialPort(port, baud)
         self._owed_until_s = -math.inf
         self._turn = 0
+        self._echoes = False
 
     def __enter__(self) -> FeetechBus:
         return self
@@ -140,7 +141,11 @@ class FeetechBus:
             ServoError: it does not answer.
             PortError: the port is gone.
         """
-        return self._ask(packets.ping(servo_id), servo_id).code
+        answer = self._ask(packets.ping(servo_id), servo_id)
+        if answer.code == packets.Code.PING:
+            # The ping's own bytes: an adapter's echo, or a servo with an alarm. Of a read only one answers.
+            self.read_block(servo_id, 0, 3)
+        return answer.code
 
     def scan(self) -> tuple[int, ...]:
         """Ids of all servos that answer a broadcast ping, ascending.
@@ -336,7 +341,7 @@ class FeetechBus:
         waiting, asked = set(servo_ids), list(servo_ids)
         replies: dict[int, Packet] = {}
         # Some adapters give back what they send. Such an echo of a ping, or of a read of two bytes, has the
-        # shape of its answer; it is the answer only where no other comes.
+        # shape of its answer. It is one only of a ping, and not on an adapter that has been seen to echo.
         echo: Packet | None = None
         while waiting:
             data = self._port.read_until(deadline_s)
@@ -356,9 +361,11 @@ class FeetechBus:
             waiting.difference_update(parser.broken)
             # The bus has spoken: what is still missing comes in its turn now, or not at all.
             deadline_s = min(last_s, time.monotonic() + len(waiting) * answer_s + self.margin_s)
-        if echo is not None and waiting and len(echo.data) == size:
-            replies[echo.servo_id] = echo
-            self.status[echo.servo_id] = echo.code
+        if echo is not None:
+            self._echoes |= bool(replies) or size > 0
+            if size == 0 and not self._echoes:
+                replies[echo.servo_id] = echo
+                self.status[echo.servo_id] = echo.code
         if len(replies) < len(servo_ids):
             self._owed_until_s = time.monotonic() + OWED_S
         self.counters.dropped_bytes += parser.dropped + parser.pending

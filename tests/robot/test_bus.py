@@ -108,6 +108,27 @@ def test_an_adapters_echo_is_no_answer(bus: FeetechBus, served: ServedBus) -> No
         bus.read_block(2, 60, 3)
 
 
+def test_nothing_is_made_up_for_a_servo_that_is_mute_behind_an_adapter_that_echoes(
+    bus: FeetechBus, served: ServedBus
+) -> None:
+    bus.margin_s = bus.patience_s = 0.02
+    served.faults.echo, served.faults.muted = True, {2}
+    for _ in range(2):  # also before anything else has been said
+        with pytest.raises(ServoError, match="shoulder_lift"):
+            bus.ping(2)
+        with pytest.raises(ServoError, match="shoulder_lift"):
+            bus.read(2, "present_position")
+    assert bus.ping(1) == 0
+
+
+def test_one_lost_answer_behind_an_echo_is_asked_for_again(bus: FeetechBus, served: ServedBus) -> None:
+    bus.margin_s = bus.patience_s = 0.05
+    expected = bus.read(2, "present_position")
+    served.faults.echo = True
+    served.faults.lose[2] = 1
+    assert bus.read(2, "present_position") == expected
+
+
 def test_an_answer_that_looks_like_its_request_is_an_answer(bus: FeetechBus, served: ServedBus) -> None:
     served.bank.force(1, "min_voltage", 100)  # error byte 1: the answer to a ping is the ping's own bytes
     assert bus.ping(1) == 1
