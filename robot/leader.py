@@ -1,9 +1,10 @@
 """The leader arm as a source: a person moves it, the follower goes where it is.
 
 A thread owns the leader's bus and reads it; the control loop takes the newest pose and never waits. The
-follower is engaged softly: until it has been within ``ENGAGED`` of the leader in all joints it approaches at
-``APPROACH_DPS``, from then on it follows as fast as the gate lets it. A leader that says nothing for
-``SILENT_S``, or whose reading leaps, ends the run: the follower holds.
+follower is engaged softly: until it has come to the leader in all joints it approaches at ``APPROACH_DPS``,
+from then on it follows as fast as the gate lets it. The approach waits for an arm that the gate or an
+obstacle holds back. A leader that says nothing for ``SILENT_S``, or whose reading leaps, ends the run: the
+follower holds.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robot.errors import BusError, So101Error, SourceError
+from robot.errors import BusError, PortError, So101Error, SourceError
+from robot.joints import GRIPPER
 from robot.safety.encoder import EncoderWatch
 from robot.seams import Arm, ArmState, Clock, FloatArray, MonotonicClock
+from robot.standing_thread import StandingThread
 
 ENGAGED = 5.7
-"""User units, 0.1 rad: so near to the leader in all joints the follower may follow at full speed."""
+"""User units, 0.1 rad: so near to the leader in all joints the follower may follow at full speed. The
+approach leads the arm by no more; the arm itself may be twice as far off, as it sags and lags behind.
+"""
 APPROACH_DPS = 30.0
 """User units per second at which the follower comes to a leader that stands elsewhere."""
 SILENT_S = 0.1
@@ -45,28 +50,33 @@ class LeaderReader:
     """Opens the leader in a thread, lets it go limp, and reads it until it is closed.
 
     Args:
+        thread: does all that, after what the reader before this one may still be at.
         open_arm: opens the leader; raises So101Error.
         dt_s: time between two reads.
         clock: time.
     """
 
-    def __init__(self, open_arm: Callable[[], Arm], dt_s: float, clock: Clock | None = None) -> None:
+    def __init__(
+        self, thread: StandingThread, open_arm: Callable[[], Arm], dt_s: float, clock: Clock | None = None
+    ) -> None:
         self._open_arm = open_arm
         self._dt_s = dt_s
         self._clock = clock or MonotonicClock()
         self._stop = threading.Event()
         self.newest = _Said(None, self._clock.now_s() + OPENING_S - SILENT_S)
-        self._thread = threading.Thread(target=self._run, name="leader", daemon=True)
-        self._thread.start()
+        self.ended = thread.submit(self._run)
+        """Done once the port has been given back."""
 
     def close(self) -> None:
-        """End the thread, which gives the port back; does not wait for it."""
+        """Let the thread give the port back; does not wait for it."""
         self._stop.set()
 
     def _run(self) -> None:
+        if self._stop.is_set():
+            return
         try:
             arm = self._open_arm()
-        except So101Error as error:
+        except (So101Error, OSError) as error:
             self._lost(f"the leader cannot be had: {error}")
             return
         try:
@@ -79,9 +89,11 @@ class LeaderReader:
 
     def _read(self, arm: Arm) -> None:
         encoders = EncoderWatch(self._dt_s, HAND_SPEED)
-        while not self._stop.is_set():
+        while not self._stop.wait(self._dt_s):
             try:
                 state, jumped = encoders.screen(arm.read())
+            except PortError:
+                raise
             except BusError:  # one lost reading is none; a leader that stays silent is found by its age
                 if self._clock.now_s() - self.newest.time_s > SILENT_S:
                     raise
@@ -93,7 +105,6 @@ class LeaderReader:
                 return
             if not jumped:
                 self.newest = _Said(state.position, self._clock.now_s())
-            self._stop.wait(self._dt_s)
 
     def _lost(self, message: str) -> None:
         error = SourceError(message, code="leader_lost", remedy=_REMEDY)
@@ -105,6 +116,8 @@ class LeaderSource:
 
     Args:
         reader: of the leader; closed with the source.
+        held: where the follower is told to be as the run begins, user units, shape (6,). It hangs below
+            that by its sag, and would sag once more if the approach began where it is.
         low: the follower's joint limits, user units: a leader's range may be wider.
         high: the same.
         dt_s: length of a tick.
@@ -114,12 +127,14 @@ class LeaderSource:
     def __init__(
         self,
         reader: LeaderReader,
+        held: Callable[[], FloatArray],
         low: FloatArray,
         high: FloatArray,
         dt_s: float,
         clock: Clock | None = None,
     ) -> None:
         self._reader = reader
+        self._held = held
         self._low, self._high = low, high
         self._step = APPROACH_DPS * dt_s
         self._clock = clock or MonotonicClock()
@@ -136,10 +151,12 @@ class LeaderSource:
         if silent_s > SILENT_S:
             message = f"the leader has said nothing for {1000 * silent_s:.0f} ms"
             raise SourceError(message, code="leader_lost", remedy=_REMEDY)
-        at = state.position.copy() if self._at is None else self._at
+        at = self._held() if self._at is None else self._at
         if said.pose is not None:
             leader = np.clip(said.pose, self._low, self._high)
-            self.engaged = self.engaged or bool((np.abs(leader - at) <= ENGAGED).all())
+            if not self.engaged:
+                at = _near(at, state.position)
+                self.engaged = _engages(leader, at, state.position)
             at = leader if self.engaged else at + np.clip(leader - at, -self._step, self._step)
         self._at = at
         return at.copy()
@@ -147,3 +164,16 @@ class LeaderSource:
     def close(self) -> None:
         """Give the leader back."""
         self._reader.close()
+
+
+def _near(at: FloatArray, position: FloatArray) -> FloatArray:
+    """Where the approach is, but not too far from the arm; a gripper may hold something."""
+    near = np.clip(at, position - ENGAGED, position + ENGAGED)
+    near[GRIPPER] = at[GRIPPER]
+    return near
+
+
+def _engages(leader: FloatArray, at: FloatArray, position: FloatArray) -> bool:
+    """Whether the approach has come to the leader, and the arm with it."""
+    arm_off = np.abs(leader - position)[:GRIPPER]
+    return bool((np.abs(leader - at) <= ENGAGED).all() and (arm_off <= 2.0 * ENGAGED).all())

@@ -194,7 +194,7 @@ class SerialPort:
 
     def _unplugged(self, error: BaseException | None) -> PortError:
         why = f" ({error})" if error is not None else ""
-        return PortError(f"{self.path} is gone{why}: plug the adapter in again and restart")
+        return PortError(f"{self.path} is gone{why}: plug the adapter in again")
 
 
 def holders(path: str) -> list[tuple[int, str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 from robot.seams import Arm
+from robot.standing_thread import StandingThread
 
 
 class InBackground:
-    """Calls what opens an arm in a thread of its own.
+    """Calls what opens an arm in a thread of its own, which is started at once.
 
     Args:
         open_arm: opens it, or raises So101Error.
@@ -17,7 +18,7 @@ class InBackground:
 
     def __init__(self, open_arm: Callable[[], Arm]) -> None:
         self._open_arm = open_arm
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reopening")
+        self._worker = StandingThread("reopening")
         self._opening: Future[Arm] | None = None
 
     def __call__(self) -> Arm | None:

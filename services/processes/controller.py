@@ -37,6 +37,7 @@ from robot.safety.clearance import ArmClearance
 from robot.seams import Arm, ArmState, FloatArray, Source
 from robot.seqlock import SharedBlock
 from robot.servo_arm import ServoArm
+from robot.standing_thread import StandingThread
 from robot.telemetry import TelemetryRing
 
 READ_SHARE = 0.6
@@ -93,9 +94,12 @@ def arm_opener(config: RobotConfig, calibration_file: Path, port: str) -> Callab
 
 
 def source_factories(
-    runtime: Runtime, config: RobotConfig, open_leader: Callable[[], Arm] | None
+    runtime: Runtime,
+    config: RobotConfig,
+    open_leader: Callable[[], Arm] | None,
+    held: Callable[[], FloatArray],
 ) -> dict[str, SourceFactory]:
-    """What runs can be made of; the leader where there is one."""
+    """What runs can be made of; the leader where there is one. ``held``: the gate's last command."""
 
     def policy(args: dict[str, Any]) -> Source:
         return PolicySource(runtime.chunk_socket, args, control_hz=config.control_hz)
@@ -103,9 +107,11 @@ def source_factories(
     factories: dict[str, SourceFactory] = {"policy": policy}
     if open_leader is not None:
         low, high = config.gate.min_position.array(), config.gate.max_position.array()
+        thread = StandingThread("leader")
 
         def leader(args: dict[str, Any]) -> Source:
-            return LeaderSource(LeaderReader(open_leader, config.dt_s), low, high, config.dt_s)
+            reader = LeaderReader(thread, open_leader, config.dt_s)
+            return LeaderSource(reader, held, low, high, config.dt_s)
 
         factories["leader"] = leader
     return factories
@@ -202,18 +208,20 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
         except So101Error as error:
             log.error("%s", error)
             arm = AbsentArm(error)
-        realtime = favour_this_process()
+        reopen = InBackground(open_arm)
+        sources = source_factories(runtime, config, open_leader, lambda: controller.gate.position)
+        realtime = favour_this_process()  # the threads that those two start come before it
         controller = Controller(
             config,
             arm,
             clearance=ArmClearance(load_arm(), config.gate),
             tool_position_m=kinematics.tool_position_m,
-            sources=source_factories(runtime, config, open_leader),
+            sources=sources,
             commands=commands,
             telemetry=telemetry.append,
             status=status.write,
             heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S,
-            reopen=InBackground(open_arm),
+            reopen=reopen,
             realtime=realtime,
         )
         controller.adopt()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from served_bus import ServedBus
 
 from robot.calibration_file import Calibration
-from robot.leader import ENGAGED, LeaderReader, LeaderSource
+from robot.errors import PortError, ServoError, SourceError
+from robot.leader import ENGAGED, LeaderReader, LeaderSource, _Said
+from robot.seams import ArmState
 from robot.servo_arm import ServoArm
+from robot.standing_thread import StandingThread
 
 from controller_rig import CONFIG, DT_S, READY, Rig  # isort: skip
+from scripted_arm import HandClock, ScriptedArm  # isort: skip
 
 LOW, HIGH = CONFIG.gate.min_position.array(), CONFIG.gate.max_position.array()
 APPROACH = 30.0
@@ -26,12 +33,14 @@ class Teleoperation:
         self.leader = leader
         self.readers: list[LeaderReader] = []
         self.rig = Rig()
+        self.thread = StandingThread("leader")
         self.opening: Callable[[], ServoArm] = lambda: ServoArm.connect(leader.path, calibration)
         self.rig.controller.modes._runs._sources = {"leader": self.make}
 
     def make(self, args: object) -> LeaderSource:
-        self.readers.append(LeaderReader(self.opening, DT_S))
-        return LeaderSource(self.readers[-1], LOW, HIGH, DT_S)
+        self.readers.append(LeaderReader(self.thread, self.opening, DT_S))
+        gate = self.rig.controller.gate
+        return LeaderSource(self.readers[-1], lambda: gate.position, LOW, HIGH, DT_S)
 
     def place(self, pose: np.ndarray) -> None:
         self.leader.bank.position_rad[:5] = np.deg2rad(pose[:5])
@@ -57,7 +66,7 @@ class Teleoperation:
     def close(self) -> None:
         for reader in self.readers:
             reader.close()
-            reader._thread.join(5.0)
+            reader.ended.result(5.0)
 
 
 @pytest.fixture
@@ -122,3 +131,111 @@ def test_leader_whose_reading_leaps_and_stays_there_is_refused(teleoperation: Te
     assert rig.faults["leader_jumped"].finding.joint == "shoulder_pan"
     assert np.abs(np.array(rig.arm.goals)[:, 0] - READY[0]).max() < 10.0
     rig.check_smooth()
+
+
+# -- the source alone --------------------------------------------------------------------------------------
+
+
+class Led:
+    """A leader whose pose is written down, and a follower that a test puts where it wants."""
+
+    def __init__(self, leader: np.ndarray | None, held: np.ndarray = READY) -> None:
+        self.clock = HandClock()
+        self.leader = leader
+        self.follower = ScriptedArm(self.clock, position=held.copy())
+        reader: Any = SimpleNamespace(newest=None)
+        self.reader = reader
+        self.source = LeaderSource(reader, held.copy, LOW, HIGH, DT_S, self.clock)
+
+    def target(self, position: np.ndarray) -> np.ndarray:
+        self.clock.time_s += DT_S
+        self.reader.newest = _Said(self.leader, self.clock.now_s())
+        self.follower.position = position.copy()
+        return self.source.target(0, self.follower.read())
+
+
+def test_follower_that_is_held_back_is_waited_for() -> None:
+    away = READY + np.array([40.0, 0, 0, 0, 0, 0])
+    led = Led(away)
+    for _ in range(300):
+        target = led.target(READY)
+    assert not led.source.engaged
+    assert abs(target[0] - READY[0]) <= ENGAGED + APPROACH * DT_S
+    follower, steps = READY.copy(), []
+    while not led.source.engaged:  # what held it is gone
+        before = follower
+        follower = led.target(follower)
+        steps.append(np.abs(follower - before).max())
+    assert max(steps[1:-1]) <= APPROACH * DT_S + 1e-9
+    assert np.abs(follower - away).max() < 2 * ENGAGED
+
+
+def test_follower_that_lags_far_behind_the_approach_is_not_engaged() -> None:
+    led = Led(READY)
+    assert (led.target(READY + np.array([0, 3 * ENGAGED, 0, 0, 0, 0])) != READY).any()
+    assert not led.source.engaged
+
+
+def test_gripper_that_holds_something_does_not_keep_the_follower_from_the_leader() -> None:
+    closed = READY.copy()
+    closed[5] = 0.0
+    led = Led(closed)
+    for _ in range(300):
+        led.target(READY)  # its jaw does not close any further
+    assert led.source.engaged
+
+
+def test_loaded_arm_is_not_let_down_by_its_sag() -> None:
+    sag = np.array([0, -4.0, 2.0, 1.0, 0, 0])
+    led = Led(None)
+    assert led.target(READY + sag) == pytest.approx(READY)
+    led.leader = READY + np.array([40.0, 0, 0, 0, 0, 0])
+    assert led.target(READY + sag)[1:] == pytest.approx(READY[1:])
+
+
+# -- the reader alone --------------------------------------------------------------------------------------
+
+
+class Failing(ScriptedArm):
+    """A leader whose every read fails, and which counts them."""
+
+    def __init__(self, error: ServoError | PortError) -> None:
+        super().__init__(HandClock(), read_error=error)
+        self.reads = 0
+
+    def release(self) -> None:
+        self.torque = False
+
+    def read(self) -> ArmState:
+        self.reads += 1
+        return super().read()
+
+
+@pytest.mark.parametrize(
+    ("error", "most"), [(PortError("gone"), 1), (ServoError("silent", servo_id=1), 0.3 / DT_S)]
+)
+def test_reads_that_fail_at_once_are_spaced_and_a_port_that_is_gone_is_not_read_on(
+    error: ServoError | PortError, most: float
+) -> None:
+    arm = Failing(error)
+    may_open = threading.Event()
+
+    def open_arm() -> Failing:
+        assert may_open.wait(10.0)
+        return arm
+
+    reader = LeaderReader(StandingThread("leader"), open_arm, DT_S)
+    reader.newest = _Said(READY, time.monotonic())
+    may_open.set()
+    reader.ended.result(10.0)
+    assert arm.reads <= most
+    assert isinstance(reader.newest.error, SourceError)
+    assert arm.calls == ["close"]
+
+
+def test_no_thread_is_started_where_a_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = StandingThread("leader")
+    monkeypatch.setattr(threading.Thread, "start", None)
+    reader = LeaderReader(thread, lambda: Failing(PortError("gone")), DT_S)
+    reader.ended.result(10.0)
+    assert reader.newest.error is not None

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from robot.errors import CalibrationError, PortError
+from robot.errors import CalibrationError, PortError, ServoError
 from robot.link import LONGEST_REOPEN_S, REOPEN_S
 from robot.reopening import InBackground
 
@@ -54,6 +54,41 @@ def test_another_arm_is_refused_and_told_of_until_the_right_one_is_back() -> Non
     rig.ticks(600)
     assert rig.ask(op="clear_faults") == {"ok": True}
     assert rig.mode == "hold"
+
+
+def test_why_the_arm_does_not_come_back_is_told_as_it_changes() -> None:
+    reasons: list[Exception] = [PortError("/dev/arm is in use by pid 77 (other)")]
+
+    def reopen() -> ScriptedArm:
+        raise reasons[-1]
+
+    rig = unplugged(reopen)
+    rig.ticks(60)
+    assert "pid 77" in rig.faults["port_lost"].finding.message
+    reasons.append(ServoError("gripper is silent", servo_id=6, joint="gripper"))  # plugged in, supply off
+    rig.ticks(600)
+    fault = rig.faults["servo_lost"]
+    assert (fault.active, fault.finding.joint, fault.finding.message) == (
+        True,
+        "gripper",
+        "gripper is silent",
+    )
+    assert not rig.faults["port_lost"].active
+    assert rig.ask(op="clear_faults")["code"] == "fault_active"
+    reasons.append(PortError("no port /dev/arm"))
+    rig.ticks(600)
+    assert rig.faults["port_lost"].active
+    assert rig.faults["port_lost"].finding.message == "no port /dev/arm"
+    assert not rig.faults["servo_lost"].active
+
+
+def test_no_thread_is_started_inside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    arm = ScriptedArm(HandClock())
+    reopen = InBackground(lambda: arm)
+    monkeypatch.setattr(threading.Thread, "start", None)
+    while (found := reopen()) is None:
+        pass
+    assert found is arm
 
 
 def test_loop_goes_on_while_the_port_is_opened() -> None:
