@@ -158,14 +158,14 @@ class Controller:
         recovered, self._whole = whole and not self._whole, whole
         if state is None:
             return None
-        state, jumped = self._encoders.screen(state, self._link.missing, limp=not self.modes.energised)
+        state, jumped = self._encoders.screen(state, self._link.missing, limp=self.modes.limp)
         self._state = state
         if whole and not jumped:
             self._state_tick = tick
         for joint in self._link.relieved:
             self._supervisor.forget_strain(joint)
         self._link.relieved = ()
-        found = self._supervisor.look(state, self._goal, self._link.missing)
+        found = self._supervisor.look(state, self._goal, self._link.missing, jumped)
         self.faults.update([*found, *self._encoders.findings], _WATCHED, now_s)
         # A servo that was silent may have been reset: it must get no goal before it has been asked.
         if self.modes.energised and (recovered or self._torque_check_is_due(tick, now_s)):

@@ -59,7 +59,7 @@ class Modes:
         self._travel: Travel | None = None
         self._then_ready = False
         self._now_s = 0.0
-        self._energised = False
+        self._limp = frozenset(JOINTS)
         self._release_wanted = False
         self.reason = "started"
         """Why the arm is in its mode."""
@@ -79,7 +79,12 @@ class Modes:
     @property
     def energised(self) -> bool:
         """Whether a servo has torque, or may have: also where the arm is not driven."""
-        return self._energised
+        return len(self._limp) < N_JOINTS
+
+    @property
+    def limp(self) -> frozenset[str]:
+        """Joints whose servo had no torque when it was asked last."""
+        return self._limp
 
     @property
     def run_id(self) -> int:
@@ -198,10 +203,9 @@ class Modes:
         self._relieve()
         self._faults.clear()
         if self._base == "hold":
-            limp = self._link.limp()
-            if limp:
+            self._limp = _named(self._link.limp())
+            if self._limp:
                 self._base = "off"  # a servo that rebooted is limp until the next start
-                self._energised = not _all_limp(limp)
         self.reason = "faults cleared"
 
     def heartbeat(self, now_s: float) -> None:
@@ -224,7 +228,7 @@ class Modes:
         self._follow_run()
         self._gate.speed_scale = self._reactions.speed_scale
         self._act_on_faults(now_s)
-        holds = self._gate.at_rest if self._base == "hold" else not self.driven and self._energised
+        holds = self._gate.at_rest if self._base == "hold" else not self.driven and self.energised
         if self._reactions.must_park_again(holds=holds and not self._release_wanted, now_s=now_s):
             self._try(lambda: self._park("fault: it must still park"), now_s)
 
@@ -236,7 +240,7 @@ class Modes:
             for joint, position in reaction.yielding.items():
                 self._gate.yield_to(joint, position)
         if reaction.severity == Severity.RELEASE:
-            if self._energised:
+            if self.energised:
                 self._try(lambda: self._release(reaction.reason), now_s)
         elif not self.driven:
             return  # what has torque holds; if it must park, react sees to it
@@ -265,7 +269,7 @@ class Modes:
 
     def lost_torque(self, joints: tuple[str | None, ...], now_s: float) -> None:
         """Which servos are limp. Those that should hold are not energised again; no goals until a start."""
-        self._energised = not _all_limp(joints)
+        self._limp = _named(joints)
         if self.driven and joints:
             self._rebooted(joints, now_s)
 
@@ -288,23 +292,23 @@ class Modes:
             self._then_ready = self._runs.finished
 
     def _adopt(self) -> None:
-        self._energised = True  # until the arm has said otherwise
+        self._limp = frozenset()  # until the arm has said otherwise
         limp = self._link.limp()
-        self._energised = not _all_limp(limp)
+        self._limp = _named(limp)
         if not limp:
             self._energise("found with torque on, holding the present pose")
-        elif self._energised:
+        elif self.energised:
             self._rebooted(limp, self._now_s)
 
     def _energise(self, reason: str) -> None:
-        self._energised = True  # a failure halfway leaves some servos with torque
+        self._limp = frozenset()  # a failure halfway leaves some servos with torque
         self._gate.reset(self._link.arm.enable())
         self._reactions.forget_positions()
         self._base, self._travel, self._then_ready, self.reason = "hold", None, False, reason
 
     def _relieve(self) -> None:
         """Release latched overloads; a joint whose torque was cycled is held where it was then."""
-        if not self._energised:
+        if not self.energised:
             return
         for joint, position in self._link.relieve(self._now_s):
             if self.driven:
@@ -318,9 +322,9 @@ class Modes:
     def _park(self, reason: str) -> None:
         """Go to the park pose; an arm that holds without being driven is taken over first."""
         if not self.driven:
-            if self._energised:
-                self._energised = not _all_limp(self._link.limp())
-            if not self._energised:
+            if self.energised:
+                self._limp = _named(self._link.limp())
+            if not self.energised:
                 return
             self._energise(reason)
         if self._base != "parking":
@@ -347,10 +351,10 @@ class Modes:
 
     def _release(self, reason: str) -> None:
         self._base, self._travel, self._then_ready, self.reason = "off", None, False, reason
-        self._release_wanted = self._energised = True
+        self._release_wanted, self._limp = True, frozenset()  # until it is verified
         try:
             self._link.release(self._now_s)  # before all else: nothing may keep the arm from letting go
-            self._release_wanted = self._energised = False
+            self._release_wanted, self._limp = False, frozenset(JOINTS)
         finally:
             self._runs.close()
 
@@ -373,6 +377,6 @@ class Modes:
             self._link.latch(error, now_s)
 
 
-def _all_limp(joints: tuple[str | None, ...]) -> bool:
-    """Whether no servo holds; of an arm that cannot tell which are limp, none is taken to."""
-    return None in joints or len(joints) == N_JOINTS
+def _named(limp: tuple[str | None, ...]) -> frozenset[str]:
+    """Limp joints by name; of an arm that cannot tell which they are, all are taken to be."""
+    return frozenset(JOINTS) if None in limp else frozenset(joint for joint in limp if joint is not None)

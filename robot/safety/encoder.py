@@ -1,12 +1,13 @@
 """Positions that no joint can have reached: what an encoder, or what it is read through, got wrong.
 
 A joint turns no faster than its motor. A reading further from the last believed one than that allows for the
-time between them is not passed on: the joint keeps its last believed position, and counts as not having been
-read. Three such readings in a row are a fault. From then on nothing is believed but a reading near the last
-believed one: an encoder that has slipped by a turn does not become right by waiting.
+time between them is not passed on: the joint keeps its last believed position, by which nobody may judge how
+it moves; what else its servo said stays true. Three such readings in a row are a fault. From then on nothing
+is believed but a reading near the last believed one: an encoder that has slipped by a turn does not become
+right by waiting.
 
 Time is that of the readings, so ticks that were missed widen what is possible, and after a stall of the whole
-process everything is. A limp arm is moved by hands, faster than any motor: there everything is believed.
+process everything is. A limp joint is moved by hands, faster than any motor: of it everything is believed.
 """
 
 from __future__ import annotations
@@ -68,21 +69,20 @@ class EncoderWatch:
         ]
 
     def screen(
-        self, state: ArmState, missing: Collection[str] = (), *, limp: bool = False
+        self, state: ArmState, missing: Collection[str] = (), *, limp: Collection[str] = ()
     ) -> tuple[ArmState, tuple[str, ...]]:
         """One tick's reading.
 
         Args:
             state: what the servos said.
             missing: joints that said nothing.
-            limp: nothing drives the arm: every reading is believed.
+            limp: joints that nothing drives: every reading of theirs is believed.
 
         Returns:
             The state with the last believed position in place of each impossible one, and whose they are.
         """
         present = np.array([joint not in missing for joint in JOINTS])
-        if limp:
-            self._believed_s[:] = -np.inf
+        self._believed_s[[joint in limp for joint in JOINTS]] = -np.inf
         known = state.time_s - self._read_s < GAP_S
         elapsed_s = np.maximum(state.time_s - self._believed_s, self._dt_s)
         frozen_s = IN_A_ROW * self._dt_s

@@ -51,12 +51,23 @@ class Lasting:
             for looks in self._strains.get(code, ()):
                 looks[joint] = -self._strain_looks
 
-    def lasting(self, code: str, condition: Flags, time_s: float) -> list[int]:
-        """Joints for which a condition has held for so long without a break, this look included."""
+    def lasting(
+        self, code: str, condition: Flags, time_s: float, *, judged: Flags | None = None
+    ) -> list[int]:
+        """Joints for which a condition has held for so long without a break, this look included.
+
+        Args:
+            code: the condition's name.
+            condition: whether it holds in this look, joint by joint.
+            time_s: how long it has to last.
+            judged: joints of which that is known; what was known of the others stays. ``None``: all that have
+                said something.
+        """
+        judged = self._present if judged is None else judged & self._present
         before = self._ticks.get(code)
         if before is None:
             before = np.zeros(N_JOINTS, dtype=np.int64)
-        count = np.where(self._present, np.where(condition, before + 1, 0), before)
+        count = np.where(judged, np.where(condition, before + 1, 0), before)
         self._ticks[code] = count
         if not count.any():
             return []

@@ -16,7 +16,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from robot.joints import GRIPPER, JOINTS
+from robot.joints import GRIPPER, JOINTS, N_JOINTS
 from robot.registers import StatusBit
 from robot.safety.faults import Finding, Severity
 from robot.safety.lasting import Flags, Lasting
@@ -46,6 +46,8 @@ class Supervisor:
         self._limits = limits
         self._supply = supply(limits.supply_v)
         self._since = Lasting(dt_s, limits.strain_s)
+        self._placed: Flags = np.ones(N_JOINTS, dtype=bool)
+        """Joints whose position is one that was read in this look."""
         self._goals: deque[FloatArray] = deque(maxlen=1 + max(0, math.ceil(limits.following_lag_s / dt_s)))
         self._gripper_reports = False
         self._grasps = False
@@ -54,15 +56,24 @@ class Supervisor:
         """A person has had this joint's overload released: what it reported before counts no longer."""
         self._since.forget("overload", "over_current", "stalled", joint=JOINTS.index(joint))
 
-    def look(self, state: ArmState, goal: FloatArray | None, missing: Collection[str] = ()) -> list[Finding]:
+    def look(
+        self,
+        state: ArmState,
+        goal: FloatArray | None,
+        missing: Collection[str] = (),
+        jumped: Collection[str] = (),
+    ) -> list[Finding]:
         """All that is wrong now.
 
         Args:
             state: this tick's reading.
             goal: what the servos were told to hold before this reading; ``None`` while torque is off.
             missing: joints that did not answer: what was known of them stays, and nothing new counts.
+            jumped: joints that answered, but whose position is an older one, as theirs was not believed: the
+                same goes for how they move.
         """
         self._since.begin(missing)
+        self._placed = np.array([joint not in jumped for joint in JOINTS])
         if goal is None:
             self._goals.clear()
         else:
@@ -171,10 +182,11 @@ class Supervisor:
         error = np.maximum(np.maximum(lowest - state.position, state.position - highest), 0.0)
         error[GRIPPER] = 0.0  # whatever it holds keeps it from closing
         found = []
-        for i in self._since.lasting("following_error", error > limits.following_deg, limits.following_s):
+        astray, placed = error > limits.following_deg, self._placed
+        for i in self._since.lasting("following_error", astray, limits.following_s, judged=placed):
             message = f"{JOINTS[i]} is {error[i]:.0f} deg away from where its goals were"
             found.append(Finding("following_error", Severity.HOLD, JOINTS[i], message, _JAM))
-        for i in self._since.lasting("stalled", self._pushes(state), limits.stall_s):
+        for i in self._since.lasting("stalled", self._pushes(state), limits.stall_s, judged=placed):
             message = f"{JOINTS[i]} pushes with {abs(state.load_pct[i]):.0f} % of its drive and does not move"
             found.append(Finding("stalled", Severity.HOLD, JOINTS[i], message, _JAM))
         return found

@@ -344,6 +344,20 @@ def test_limp_arm_is_not_energised_by_a_park() -> None:
     assert rig.arm.calls == ["enable"]
 
 
+def test_hand_may_move_the_one_joint_that_is_limp_beside_others_that_hold() -> None:
+    rig = Rig().go("ready")
+    rig.arm.limp = True  # the elbow
+    rig.ticks(20)
+    for place in (60.0, -60.0, 60.0, -60.0):
+        rig.arm.stuck[2] = place
+        rig.ticks(1)
+        assert rig.records[-1]["position"][2] == place
+    for place in (60.0, -60.0, 60.0, -60.0):
+        rig.arm.stuck[0] = place  # the pan holds: no hand moves it
+        rig.ticks(1)
+    assert [f.finding.joint for f in rig.controller.faults if f.finding.code == "encoder_jump"] == [JOINTS[0]]
+
+
 def test_servos_that_hold_beside_one_that_was_reset_park_when_they_overheat() -> None:
     rig = Rig().go("ready")
     rig.arm.limp = True

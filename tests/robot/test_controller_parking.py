@@ -71,6 +71,16 @@ def test_joint_that_is_blocked_on_the_way_to_a_park_is_not_pulled_on(code: str) 
     assert rig.arm.goals[-1] == pytest.approx(PARK, abs=0.01)
 
 
+def test_joint_whose_encoder_has_jumped_is_not_taken_for_one_that_is_blocked() -> None:
+    rig = parking_hot()
+    rig.ticks(10)
+    rig.arm.stuck[ELBOW] = -150.0
+    rig.until("fault")
+    assert set(rig.faults) == {"overheated", "warm", "encoder_jump"}
+    assert not rig.arm.torque
+    assert rig.arm.goals[-1] == pytest.approx(PARK, abs=0.01)
+
+
 @pytest.mark.parametrize("cooled", [True, False])
 def test_arm_that_does_not_get_to_its_park_pose_lets_go_only_while_the_cause_lasts(cooled: bool) -> None:
     rig = parking_hot()

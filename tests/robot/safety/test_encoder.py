@@ -81,8 +81,18 @@ def test_process_that_stood_still_believes_where_the_arm_has_gone_meanwhile() ->
 def test_limp_arm_is_moved_by_hands() -> None:
     watch = watched()
     for k, place in enumerate((90.0, -90.0, 10.0), start=5):
-        assert watch.screen(reading(at(1, place), k * DT_S), limp=True)[1] == ()
+        assert watch.screen(reading(at(1, place), k * DT_S), limp=JOINTS)[1] == ()
     assert watch.screen(reading([10.0] * 6, 8 * DT_S))[1] == ()
+
+
+def test_only_the_limp_joint_is_moved_by_hands() -> None:
+    watch = watched()
+    for k, place in enumerate((90.0, -90.0, 90.0, -90.0), start=5):
+        moved = [10.0, place, 10.0, place, 10.0, 10.0]
+        state, jumped = watch.screen(reading(moved, k * DT_S), limp=JOINTS[1:2])
+        assert jumped == (JOINTS[3],)
+        assert state.position.tolist() == [10.0, place, 10.0, 10.0, 10.0, 10.0]
+    assert [finding.joint for finding in watch.findings] == [JOINTS[3]]
 
 
 def test_fault_ends_when_the_arm_is_limp_or_was_gone() -> None:
@@ -90,7 +100,7 @@ def test_fault_ends_when_the_arm_is_limp_or_was_gone() -> None:
     for k in range(5, 10):
         watch.screen(reading(at(3, 120.0), k * DT_S))
     assert watch.findings
-    watch.screen(reading(at(3, 120.0), 10 * DT_S), limp=True)
+    watch.screen(reading(at(3, 120.0), 10 * DT_S), limp=JOINTS)
     assert watch.findings == []
     for k in range(11, 16):
         watch.screen(reading(at(3, 10.0), k * DT_S))

@@ -183,6 +183,19 @@ def test_joint_that_is_missing_keeps_what_was_known_of_it_and_nothing_new_counts
     assert ("overheated", JOINTS[2]) in codes(supervisor.look(glitch, None, (JOINTS[2],)))
 
 
+def test_joint_whose_place_is_not_known_is_judged_by_all_but_its_motion() -> None:
+    away, jumped = np.array([0, 0, 40.0, 0, 0, 0]), (JOINTS[2],)
+    pushing = state(load_pct=(2, 90.0), temperature_c=(2, 90.0))
+    supervisor = Supervisor(SupervisionLimits(), DT_S)
+    for _ in range(100):
+        found = codes(supervisor.look(pushing, away, (), jumped))
+    assert found == {("overheated", JOINTS[2]), ("warm", JOINTS[2])}
+    for _ in range(100):
+        found = codes(supervisor.look(pushing, away))
+    assert found >= {("following_error", JOINTS[2]), ("stalled", JOINTS[2])}
+    assert codes(supervisor.look(state(), np.zeros(6), (), jumped)) >= {("following_error", JOINTS[2])}
+
+
 def test_others_are_watched_while_a_joint_is_missing() -> None:
     supervisor = Supervisor(SupervisionLimits(), DT_S)
     for _ in range(40):
