@@ -29,6 +29,11 @@ SWITCH_S = 0.0005
 COLLECT_PERIOD_S = 5.0
 COLLECT_SLACK_S = 0.005
 """A collection of what a few seconds leave behind takes well under a millisecond."""
+COLLECT_SLACK_SHARE = 0.4
+"""Part of a tick that is enough as well: at high rates no tick leaves ``COLLECT_SLACK_S``."""
+COLLECT_LATEST_S = 60.0
+"""After so long a collection no longer waits for a tick with time left: a loop that is always late needs its
+memory too, and one more late tick costs it less."""
 
 _ISOLATED = Path("/sys/devices/system/cpu/isolated")
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
@@ -68,7 +73,8 @@ class RealTime:
 def favour_this_process() -> RealTime:
     """Ask for all of it, for the calling thread and those that it starts; what is refused is told.
 
-    Threads that are started afterwards run at ordinary priority, on the same core.
+    Threads and processes that are started afterwards run on the same core. Under real-time scheduling they
+    themselves have ordinary priority; the niceness that stands in for it they inherit.
     """
     refused: list[str] = []
     sys.setswitchinterval(SWITCH_S)
@@ -85,18 +91,24 @@ def favour_this_process() -> RealTime:
 
 
 class Housekeeping:
-    """Garbage collection between ticks instead of inside them."""
+    """Garbage collection between ticks instead of inside them.
 
-    def __init__(self) -> None:
+    Args:
+        dt_s: length of a tick.
+    """
+
+    def __init__(self, dt_s: float) -> None:
+        self._enough_s = min(COLLECT_SLACK_S, COLLECT_SLACK_SHARE * dt_s)
         gc.collect()
         gc.freeze()  # what start-up made stays: it need not be looked at again
         gc.disable()
         self._due_s = time.monotonic() + COLLECT_PERIOD_S
 
     def after_tick(self, slack_s: float) -> None:
-        """Collect now and then, if there is time before the next deadline."""
+        """Collect now and then, if there is time before the next deadline, and after a while at any rate."""
         now_s = time.monotonic()
-        if now_s >= self._due_s and slack_s > COLLECT_SLACK_S:
+        late_s = now_s - self._due_s
+        if late_s >= 0.0 and (slack_s > self._enough_s or late_s >= COLLECT_LATEST_S):
             gc.collect()
             self._due_s = now_s + COLLECT_PERIOD_S
 

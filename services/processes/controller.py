@@ -226,7 +226,7 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
         )
         controller.adopt()
         log.info("%d Hz on %s with %s", config.control_hz, port, realtime)
-        controller.run(lambda: shutdown.keep_going(controller), Housekeeping().after_tick)
+        controller.run(lambda: shutdown.keep_going(controller), Housekeeping(config.dt_s).after_tick)
         controller.close()
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from robot.realtime import RealTime, _isolated, _own_core
+from robot.realtime import COLLECT_LATEST_S, COLLECT_PERIOD_S, Housekeeping, RealTime, _isolated, _own_core
 
 ASK = """
 import json, os, resource
@@ -66,3 +68,41 @@ def test_it_can_be_said_in_a_line() -> None:
     said = str(RealTime("ordinary", memory_locked=False, core=None, refused=("locked memory: no",)))
     assert "ordinary scheduling" in said
     assert "locked memory: no" in said
+
+
+@pytest.fixture
+def collected_s(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float, float], list[float]]]:
+    """When a loop at a rate, whose ticks leave so much time, has collected; in the first three minutes."""
+    now_s = 0.0
+
+    def three_minutes(control_hz: float, slack_s: float) -> list[float]:
+        nonlocal now_s
+        now_s = 0.0
+        dt_s, times_s = 1.0 / control_hz, []
+        housekeeping = Housekeeping(dt_s)
+        monkeypatch.setattr("gc.collect", lambda: times_s.append(now_s))
+        for tick in range(round(180.0 * control_hz)):
+            now_s = tick * dt_s
+            housekeeping.after_tick(slack_s)
+        return times_s
+
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    yield three_minutes
+    gc.enable()
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("control_hz", [60, 200, 500])
+def test_memory_is_collected_every_few_seconds_whatever_the_rate(
+    collected_s: Callable[[float, float], list[float]], control_hz: int
+) -> None:
+    times_s = collected_s(control_hz, 0.5 / control_hz)
+    assert len(times_s) == pytest.approx(180.0 / COLLECT_PERIOD_S, abs=1.5)
+
+
+def test_memory_of_a_loop_that_is_always_late_is_collected_in_the_end(
+    collected_s: Callable[[float, float], list[float]],
+) -> None:
+    times_s = collected_s(60, -0.001)
+    assert len(times_s) == 2
+    assert times_s[0] == pytest.approx(COLLECT_PERIOD_S + COLLECT_LATEST_S, abs=0.1)
