@@ -69,6 +69,12 @@ def read_stored(bus: SetupBus) -> dict[str, Stored]:
     return stored
 
 
+def read_positions(bus: SetupBus) -> dict[str, int]:
+    """Joint -> what its servo reads, in ticks. Raises ServoError, PortError."""
+    packets = bus.sync_read_all(tuple(SERVO_IDS.values()), _POSITION.address, _POSITION.size)
+    return {joint: _reading(packets[servo_id]) for joint, servo_id in SERVO_IDS.items()}
+
+
 def energised(stored: dict[str, Stored]) -> list[str]:
     """Joints whose torque is on."""
     return [joint for joint, held in stored.items() if held.torque_enable != 0]
@@ -83,16 +89,13 @@ class ArmSweep:
 
     Attributes:
         joints: joint -> its sweep so far.
-        start: joint -> position at the beginning in ticks.
     """
 
     def __init__(self, bus: SetupBus, stored: dict[str, Stored]) -> None:
         self._bus = bus
         self.offsets = {joint: held.homing_offset for joint, held in stored.items()}
         self._ids = tuple(SERVO_IDS.values())
-        first = bus.sync_read_all(self._ids, _POSITION.address, _POSITION.size)
-        self.joints = {joint: JointSweep(_reading(first[i])) for joint, i in SERVO_IDS.items()}
-        self.start = {joint: sweep.now for joint, sweep in self.joints.items()}
+        self.joints = {joint: JointSweep(ticks) for joint, ticks in read_positions(bus).items()}
         self._heard_s = dict.fromkeys(JOINTS, time.monotonic())
 
     def poll(self) -> None:

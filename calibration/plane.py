@@ -20,6 +20,8 @@ MAX_RMS_MM: dict[Method, float] = {"markers": 2.0, "touch": 4.0}
 """Above these a map is refused; a finger is put down less exactly than a corner is seen."""
 MIN_SPREAD_M = 0.03
 """Of the points across their narrower side (standard deviation): points in a line span no plane."""
+LEFT_OUT_POINTS = 6
+"""From so many points on the error at points left out is told."""
 BASE_FRONT_X_M = 0.0513
 """Front of the base: the housing of the pan servo in the published model."""
 _BOARD_TO_EDGE_MM = (
@@ -75,10 +77,7 @@ def fit_table(
     points, seen = np.asarray(points_m, dtype=np.float64), np.asarray(pixels, dtype=np.float64)
     if len(points) < 4:
         raise CalibrationError(f"{len(points)} points on the table are known, a map needs 4")
-    if (
-        np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[1] / math.sqrt(len(points))
-        < MIN_SPREAD_M
-    ):
+    if _in_a_line(points):
         raise CalibrationError("the points lie almost in a line: spread them over the table")
     if lens is None and height_m != 0.0:
         raise CalibrationError(
@@ -87,14 +86,6 @@ def fit_table(
         )
     straight = seen if lens is None else lens.straighten(seen)
     error_mm = _residuals_mm(points, straight, points, straight, lens)
-    left_out_mm = None
-    if len(points) >= 5:
-        others = [np.arange(len(points)) != i for i in range(len(points))]
-        errors = [
-            _residuals_mm(points[rest], straight[rest], points[~rest], straight[~rest], lens)
-            for rest in others
-        ]
-        left_out_mm = _rms(np.concatenate(errors))
     rms_mm, worst = _rms(error_mm), int(error_mm.argmax())
     if rms_mm > MAX_RMS_MM[method]:
         x_m, y_m = points[worst]
@@ -108,8 +99,33 @@ def fit_table(
     return TableCalibration(
         pixel_to_table=found.matrix, lens=lens, width_px=size_px[0], height_px=size_px[1], height_m=height_m,
         method=method, points=len(points), rms_mm=rms_mm, worst_mm=float(error_mm[worst]),
-        left_out_rms_mm=left_out_mm, date=date,
+        left_out_rms_mm=_left_out_rms_mm(points, straight, lens), date=date,
     )  # fmt: skip
+
+
+def _in_a_line(points: FloatArray) -> bool:
+    across_m = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[1] / math.sqrt(len(points))
+    return bool(across_m < MIN_SPREAD_M)
+
+
+def _left_out_rms_mm(points: FloatArray, straight: FloatArray, lens: Lens | None) -> float | None:
+    """Error at each point of a map from all the others; ``None`` where the others give none.
+
+    Without one of five, the corners and the middle, two lines of three points may be left.
+    """
+    if len(points) < LEFT_OUT_POINTS:
+        return None
+    errors = []
+    for i in range(len(points)):
+        rest = np.arange(len(points)) != i
+        if _in_a_line(points[rest]):
+            return None
+        try:
+            errors.append(_residuals_mm(points[rest], straight[rest], points[~rest], straight[~rest], lens))
+        except (CalibrationError, cv2.error):
+            return None
+    rms_mm = _rms(np.concatenate(errors))
+    return rms_mm if math.isfinite(rms_mm) else None
 
 
 def _plane(points: FloatArray, straight: FloatArray, lens: Lens | None, height_m: float) -> TableMap:

@@ -52,15 +52,24 @@ class JointSweep:
         now: newest position in ticks; may lie outside 0..4095.
         low: lowest position so far.
         high: highest position so far.
+        start: position at the beginning.
     """
 
     def __init__(self, reading: int) -> None:
-        self.now = self.low = self.high = reading
+        self._begin(reading)
+        self._begun = False
         self._doubtful: int | None = None
 
+    def _begin(self, reading: int) -> None:
+        self.start = self.now = self.low = self.high = reading
+
     def add(self, reading: int) -> None:
-        """Take a reading; one that jumps counts only when the next one says the same."""
+        """Take a reading; one that jumps counts only when the next one says the same, the first one too."""
         step = wrap(reading - self.now)
+        if not self._begun and abs(step) > MAX_STEP_TICKS:
+            self._begin(reading)
+            return
+        self._begun = True
         if abs(step) > MAX_STEP_TICKS and not self._confirmed(reading):
             self._doubtful = reading
             return

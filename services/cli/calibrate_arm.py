@@ -19,7 +19,7 @@ from services.cli.arm_port import Arm, ArmPort, arm_port, interruptible
 from services.cli.sweep_view import ImaginaryHand, watch_sweep
 
 if TYPE_CHECKING:
-    from calibration.arm import ArmSweep, Stored
+    from calibration.arm import Stored
     from robot.eeprom import SetupBus
 
 
@@ -60,11 +60,14 @@ def arm(
 def _target(out: Path | None, robot: str | None, arm: Arm) -> Path:
     if out is not None:
         return out
-    if robot is not None and arm is Arm.FOLLOWER:
+    missing = ""
+    if robot is not None:
         config, folder = load_robot(robot)
-        if config.kind == "serial":
-            return folder / config.calibration
-    raise ConfigError("say with --out FILE where the calibration goes")
+        named = config.calibration if arm is Arm.FOLLOWER else config.leader_calibration
+        if config.kind == "serial" and named is not None:
+            return folder / named
+        missing = f"{robot} names no {arm.value}'s file: " if named is None else ""
+    raise ConfigError(f"{missing}say with --out FILE where the calibration goes")
 
 
 def _calibrate(console: Console, found: ArmPort, target: Path, yes: bool, last_words: list[str]) -> None:
@@ -82,7 +85,8 @@ def _calibrate(console: Console, found: ArmPort, target: Path, yes: bool, last_w
         sweep = ArmSweep(bus, stored)
         watch_sweep(console, sweep, None if found.twin is None else ImaginaryHand(found.twin, found.arm))
         calibration = calibration_from(sweep.joints, sweep.offsets, str(target))
-        console.print(_summary(calibration, sweep, stored))
+        spans_deg = {joint: one.span_deg for joint, one in sweep.joints.items()}
+        console.print(_summary(calibration, spans_deg, stored))
         _write(console, bus, calibration, stored, target, yes, last_words)
 
 
@@ -99,7 +103,9 @@ def _ask_to_hold(console: Console, driven: list[str]) -> None:
         raise CalibrationError("the arm stays energised and was not calibrated")
 
 
-def _summary(calibration: Calibration, sweep: ArmSweep, stored: dict[str, Stored]) -> Table:
+def _summary(
+    calibration: Calibration, spans_deg: dict[str, float], stored: dict[str, Stored] | None
+) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("joint")
     for name in ("span", "range", "homing offset", "was"):
@@ -107,10 +113,10 @@ def _summary(calibration: Calibration, sweep: ArmSweep, stored: dict[str, Stored
     for joint, entry in calibration.joints.items():
         table.add_row(
             joint,
-            f"{sweep.joints[joint].span_deg:.1f}°",
+            f"{spans_deg[joint]:.1f}°",
             f"{entry.range_min}..{entry.range_max}",
             str(entry.homing_offset),
-            str(stored[joint].homing_offset),
+            "unknown" if stored is None else str(stored[joint].homing_offset),
         )
     return table
 
@@ -173,7 +179,8 @@ def _import(
     yes: bool,
     last_words: list[str],
 ) -> None:
-    from calibration.arm import energised, read_stored
+    from calibration.arm import energised, read_positions, read_stored
+    from calibration.fitting import require_inside, require_possible, spans_deg
     from calibration.foreign import read_foreign
     from robot.eeprom import SetupBus
 
@@ -183,6 +190,8 @@ def _import(
         console.print(f"  It does not say {line}.")
     if port is None and robot is None:
         calibration = foreign.convert(nominal=nominal)
+        require_possible(calibration)
+        console.print(_summary(calibration, spans_deg(calibration), None))
         _agree(f"Write it to {target}?", yes)
         replace_calibration(calibration, target)
         console.print(f"Wrote {target}. The servos hold it once it is imported with --port.")
@@ -192,4 +201,7 @@ def _import(
         calibration = foreign.convert(stored, nominal=nominal)
         if energised(stored):
             raise CalibrationError(f"the arm is energised ({', '.join(energised(stored))}): park it first")
+        require_possible(calibration)
+        require_inside(calibration, stored, read_positions(bus))
+        console.print(_summary(calibration, spans_deg(calibration), stored))
         _write(console, bus, calibration, stored, target, yes, last_words)

@@ -118,9 +118,9 @@ def _bars(sweep: ArmSweep) -> Table:
         table.add_column(name, justify="right", min_width=7)
     table.add_column("")
     for joint in JOINTS:
-        one, start = sweep.joints[joint], sweep.start[joint]
+        one = sweep.joints[joint]
         good = plausible(joint, one.span_deg)
-        degrees = [f"{(tick - start) * DEG_PER_TICK:+.1f}°" for tick in (one.low, one.now, one.high)]
+        degrees = [f"{(tick - one.start) * DEG_PER_TICK:+.1f}°" for tick in (one.low, one.now, one.high)]
         table.add_row(
             Text("✓", "green") if good else Text("·", "dim"),
             joint,

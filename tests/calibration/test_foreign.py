@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.arm import Stored
+from calibration.fitting import require_inside, require_possible
 from calibration.foreign import NOMINAL_SPAN_DEG, read_foreign
 from calibration.sweep import MIDDLE_TICK, wrap
-from robot.calibration_file import DEG_PER_TICK, MAX_OFFSET, MAX_TICK
+from robot.calibration_file import DEG_PER_TICK, MAX_OFFSET, MAX_TICK, Calibration, parse_calibration
 from robot.errors import CalibrationError
 from robot.joints import JOINTS
 from robot.twin.world import twin_calibration
@@ -170,5 +171,42 @@ def test_every_recorded_file_is_read() -> None:
     for path in files:
         foreign = read_foreign(path)
         calibration = foreign.convert(NO_LIMITS, nominal=True)
+        require_possible(calibration)
         low, high = calibration.limits()
         assert low[0] < -80 and high[0] > 80 and low[5] == 0 and high[5] == 100
+
+
+def mine(**changes: dict[str, int]) -> Calibration:
+    raw = twin_calibration()
+    return parse_calibration(
+        {joint: entry | changes.get(joint, {}) for joint, entry in raw.items()}, "f.json"
+    )
+
+
+def test_ids_and_ranges_of_no_so101_are_named() -> None:
+    require_possible(mine())
+    swapped = mine(shoulder_pan={"id": 2}, shoulder_lift={"id": 1})
+    with pytest.raises(CalibrationError, match=r"shoulder_pan has servo 2 instead of 1, shoulder_lift has"):
+        require_possible(swapped)
+    with pytest.raises(CalibrationError, match=r"elbow_flex goes through 18 degrees \(expected 150 to 230\)"):
+        require_possible(mine(elbow_flex={"range_min": 2000, "range_max": 2200}))
+
+
+@pytest.mark.parametrize("held_offset", [0, -900, 2047])
+def test_a_joint_that_would_stand_outside_its_range_is_named(held_offset: int) -> None:
+    """Whatever offsets the servos have meanwhile: the joint's actual place counts."""
+    held = {joint: held_by(held_offset, 0, MAX_TICK) for joint in JOINTS}
+    own = mine()
+
+    def reads(shift: dict[str, int]) -> dict[str, int]:
+        return {
+            joint: (entry.range_min - 40 + shift.get(joint, 0) + entry.homing_offset - held_offset) % 4096
+            for joint, entry in own.joints.items()
+        }
+
+    require_inside(own, held, reads({}))
+    low = own.joints["elbow_flex"].range_min
+    with pytest.raises(
+        CalibrationError, match=rf"this arm: elbow_flex would read {low - 60}, its range is {low}"
+    ):
+        require_inside(own, held, reads({"elbow_flex": -20, "wrist_roll": -900}))

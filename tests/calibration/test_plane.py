@@ -82,6 +82,21 @@ def test_what_cannot_be_a_map_is_refused() -> None:
         fit(wrong, pixels, method="touch")
 
 
+CORNERS = np.array([[0.15, -0.12], [0.15, 0.12], [0.3, -0.12], [0.3, 0.12], [0.225, 0.0]])
+
+
+@pytest.mark.parametrize("lens", [LENS, None])
+def test_points_of_which_one_is_needed_give_a_map_without_an_error_at_points_left_out(lens: object) -> None:
+    """Four corners and the middle: without a corner three of them lie in a line. Two rows 2 cm apart and one
+    point far off: without that one they are as good as a line.
+    """
+    changes = {} if lens else {"lens": None, "height_m": 0.0, "method": "touch"}
+    rows = [[x, y] for x in (0.15, 0.25, 0.35) for y in (0.0, 0.02)]
+    for points in (CORNERS, np.array([*rows, [0.2, 0.2]])):
+        pixels = seen(points, noise_px=0.1) if lens else LENS.straighten(seen(points, noise_px=0.1))
+        assert fit(points, pixels, **changes).left_out_rms_mm is None
+
+
 def test_a_board_lies_where_it_is_said_to_lie() -> None:
     finder = BoardFinder()
     flat = board_on_table(finder.corners_m, finder.middle_m, BOARD_AT_BASE)
@@ -133,6 +148,12 @@ def test_two_maps_of_one_camera_are_refused_and_one_is_used(tmp_path: Path) -> N
     pixel = seen(SPREAD, height_m=0.014)[0]
     assert np.allclose(table_maps(once, tmp_path)["overhead"].to_table(*pixel), SPREAD[0], atol=5e-4)
     assert set(table_maps(*load_robot("twin"))) == {"overhead"}
+    (tmp_path / "latin.json").write_bytes(b'{"lens": "\xe9"}')
+    latin = config.model_copy(update={"cameras": (camera(calibration="latin.json"),)})
+    with pytest.raises(
+        CalibrationError, match=r"latin\.json, is wrong.*calibrate camera overhead --robot FILE"
+    ):
+        table_maps(latin, tmp_path)
     absent = config.model_copy(update={"cameras": (camera(calibration="gone.json"),)})
     with pytest.raises(CalibrationError, match="so101 calibrate"):
         table_maps(absent, tmp_path)

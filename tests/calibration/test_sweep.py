@@ -98,11 +98,19 @@ def test_one_wild_reading_widens_nothing(horn: int, jump: int) -> None:
     assert (sweep.low, sweep.high) == (horn, horn + 20)
 
 
+@given(horns, st.integers(600, 3400))
+def test_a_wild_first_reading_widens_nothing(horn: int, jump: int) -> None:
+    sweep = JointSweep((horn + jump) % TICKS_PER_TURN)
+    for angle in (0, 10, 20):
+        sweep.add((horn + angle) % TICKS_PER_TURN)
+    assert (sweep.start, sweep.low, sweep.high) == (horn, horn, horn + 20)
+
+
 def test_a_jump_that_stays_is_believed() -> None:
     sweep = JointSweep(100)
-    for _ in range(2):
-        sweep.add(1100)
-    assert sweep.high == 1100
+    for reading in (100, 1100, 1100):
+        sweep.add(reading)
+    assert (sweep.low, sweep.high) == (100, 1100)
 
 
 def test_middle_that_needs_the_one_offset_the_register_lacks_reads_a_tick_beside() -> None:
