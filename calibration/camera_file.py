@@ -61,10 +61,11 @@ def load_camera_file(path: Path, camera: CameraConfig) -> CameraCalibration:
             another size; the message says which, and the command that makes it anew.
     """
     remedy = (
-        f"make it anew with `so101 calibrate camera {camera.name}` and `so101 calibrate table {camera.name}`"
+        f"make it anew with `so101 calibrate camera {camera.name} --robot FILE` and "
+        f"`so101 calibrate table {camera.name} --robot FILE`"
     )
     try:
-        found = CameraCalibration.model_validate_json(path.read_text(encoding="utf-8"), strict=False)
+        found = CameraCalibration.model_validate_json(path.read_bytes(), strict=False)
     except OSError as error:
         raise CalibrationError(
             f"the calibration of camera {camera.name} cannot be read: {error}; {remedy}"

@@ -78,12 +78,8 @@ def find_servo(bus: SetupBus, joint: str, tell: Callable[[str], None] = lambda _
     for baud in BAUD_RATES:
         if baud != BAUD_RATES[0]:
             tell(f"trying {baud} baud")
-        try:
-            bus.set_baud(baud)
-        except PortError as error:
-            if isinstance(error.__cause__, ValueError):  # the adapter has no such rate
-                continue
-            raise
+        if not bus.try_baud(baud):
+            continue
         dropped = bus.counters.dropped_bytes
         ids = bus.scan()
         garbled = bus.counters.dropped_bytes > dropped

@@ -136,6 +136,6 @@ def load_references(config: RobotConfig, folder: Path) -> dict[str, Reference]:
         except (OSError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"the calibration of camera {camera.name}, {path}, cannot be used: {error}; "
-                "make it anew with so101 calibrate camera"
+                f"make it anew with `so101 calibrate camera {camera.name} --robot FILE`"
             ) from error
     return found

@@ -40,6 +40,16 @@ class SetupBus(FeetechBus):
         """Speak at another rate from now on; the servos keep theirs. Raises PortError."""
         self._port.set_baud(baud)
 
+    def try_baud(self, baud: int) -> bool:
+        """As :meth:`set_baud`; ``False`` where the adapter has no such rate. Raises PortError: it is gone."""
+        try:
+            self.set_baud(baud)
+        except PortError as error:
+            if isinstance(error.__cause__, ValueError):
+                return False
+            raise
+        return True
+
     def write_eeprom(self, servo_id: int, name: str, value: int) -> bool:
         """Write one EEPROM register if it does not hold that value already (EEPROM wears out).
 

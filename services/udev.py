@@ -58,9 +58,9 @@ def plan(root: Path = Path("/"), user: str | None = None) -> Installation:
         user: who shall be in the serial group; by default whoever called sudo, else who runs this.
 
     Raises:
-        ConfigError: there is no serial group.
+        ConfigError: there is no serial group, or whoever runs this has no name here.
     """
-    user = user or os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name
+    user = user or os.environ.get("SUDO_USER") or _own_name()
     groups = _groups(root)
     group = next((name for name in GROUPS if name in groups), None)
     if group is None:
@@ -140,6 +140,15 @@ def rules_text(group: str) -> str:
         'LABEL="so101_end"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError as error:
+        raise ConfigError(
+            f"user {os.geteuid()} has no name on this machine: is it a container? Do this on its host"
+        ) from error
 
 
 def _groups(root: Path) -> dict[str, set[str]]:

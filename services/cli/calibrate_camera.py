@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -63,7 +64,9 @@ def camera(
         console.print(f"{sheet}: print both pages at 100 %, the rulers must measure 100 mm.")
         return
     if name is None:
-        raise ConfigError("say which camera (`so101 calibrate camera overhead`), or --print FILE.pdf")
+        raise ConfigError(
+            "say which camera (`so101 calibrate camera overhead --robot FILE`), or --print FILE.pdf"
+        )
     from calibration.camera_file import update_camera_file
     from calibration.intrinsics import solve_lens
     from calibration.views import BoardFinder, ViewCollector
@@ -80,7 +83,7 @@ def camera(
                 _from_camera(console, collector, target, source, twin)
         result = solve_lens(collector, finder, *size, today())
     update_camera_file(target.out, lens=result.lens)
-    _report(console, result, target, as_json)
+    _report(console, result, target, robot, as_json)
 
 
 def _from_folder(console: Console, collector: ViewCollector, folder: Path) -> None:
@@ -144,7 +147,7 @@ def _progress(collector: ViewCollector, verdict: str, advice: str) -> Group:
     )
 
 
-def _report(console: Console, result: LensResult, target: Target, as_json: bool) -> None:
+def _report(console: Console, result: LensResult, target: Target, robot: str, as_json: bool) -> None:
     lens = result.lens
     if as_json:
         answer = {
@@ -167,4 +170,4 @@ def _report(console: Console, result: LensResult, target: Target, as_json: bool)
     )
     console.print(f"Written to {target.out}. {target.advice()}")
     if target.camera.name == "overhead":
-        console.print("Now the table: so101 calibrate table overhead")
+        console.print(f"Now the table: so101 calibrate table overhead --robot {shlex.quote(robot)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -76,7 +77,8 @@ def table(
     if known.lens is None and height_m != 0.0:
         raise CalibrationError(
             f"{target.out} has no lens yet, and a plane {1000 * height_m:.0f} mm over the table needs one: "
-            f"run `so101 calibrate camera {name}` first, or take --height-m 0 for the table itself"
+            f"run `so101 calibrate camera {name} --robot {shlex.quote(robot)}` first, or take --height-m 0 "
+            "for the table itself"
         )
     with interruptible("nothing was written"), twin_of(target, source) as twin:
         look = partial(_pictures, target, source, twin)

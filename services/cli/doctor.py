@@ -37,7 +37,7 @@ def doctor(
         typer.Option(
             "--move",
             help="Also energise the follower and move each joint by some degrees: backlash, voltage under "
-            "load, frozen cameras. Clear the space around the arm first.",
+            "load. Clear the space around the arm first.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +45,8 @@ def setup_motors(
             for number, joint in enumerate(SETUP_ORDER, start=1):
                 _one(console, bus, found, number, joint, follower=follower)
             _together(console, bus, found, follower=follower)
-    console.print(f"[green]Done.[/green] Next: so101 calibrate arm --arm {arm.value} --out FILE")
+    whose = "--robot twin" if found.twin is not None else f"--port {shlex.quote(found.path)}"
+    console.print(f"[green]Done.[/green] Next: so101 calibrate arm --arm {arm.value} {whose} --out FILE")
 
 
 def _one(console: Console, bus: SetupBus, found: ArmPort, number: int, joint: str, *, follower: bool) -> None:

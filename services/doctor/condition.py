@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def check_supply(scope: Scope, samples: Samples, nominal_v: float | None) -> Sup
     ok = low >= row.sag_v and high <= row.high_v and not uneven
     assumed = "" if nominal_v is not None else ", assumed: no robot file says"
     measured = f"{low:.1f} to {high:.1f} V of {row.nominal_v:g} V nominal{assumed}"
-    by_joint = {JOINT_OF_ID[i]: round(float(v), 1) for i, v in zip(samples.ids, volts, strict=True)}
+    by_joint = _by_joint(samples.ids, volts)
     scope.measured("supply", ok, measured, volts=by_joint, nominal_v=row.nominal_v)
     if uneven:
         joint = JOINT_OF_ID[samples.ids[lowest]]
@@ -93,7 +93,7 @@ def check_heat(scope: Scope, samples: Samples, servos: Mapping[int, Servo], max_
         )
         scope.find("servo_hot", f"{joint} is at {now_c:.0f} C, {limit_c:.0f} C is warm", remedy, joint)
     if np.isfinite(heat_c).any():
-        by_joint = {JOINT_OF_ID[i]: float(t) for i, t in zip(samples.ids, heat_c, strict=True)}
+        by_joint = _by_joint(samples.ids, heat_c)
         scope.measured("temperature", not hot, f"at most {np.nanmax(heat_c):.0f} C", celsius=by_joint)
 
 
@@ -163,6 +163,14 @@ def _culprit(samples: Samples) -> str | None:
     worst = int(np.argmax(lost))
     rest = float(np.delete(lost, worst).sum())
     return JOINT_OF_ID[samples.ids[worst]] if lost[worst] > 2 * rest else None
+
+
+def _by_joint(ids: Sequence[int], values: FloatArray) -> dict[str, float | None]:
+    """``None`` where nothing was read: JSON has no NaN."""
+    return {
+        JOINT_OF_ID[i]: round(float(v), 1) if np.isfinite(v) else None
+        for i, v in zip(ids, values, strict=True)
+    }
 
 
 def _middle(values: FloatArray) -> FloatArray:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from robot.adapters import find_adapters
 from robot.calibration_file import load_calibration
-from robot.camera_reference import load_references
 from robot.config import CameraConfig, RobotConfig, config_root, load_robot
 from robot.errors import PortError, So101Error
 from robot.fingerprint import KnownArm, identify, known_arms
@@ -46,6 +45,12 @@ class Patient:
     folder: Path = field(default_factory=Path)
     cameras: tuple[CameraConfig, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
+    robot: str | None = None
+    """Where ``config`` is from, as ``--robot`` takes it."""
+
+    def scope(self, report: Report, role: Role) -> Scope:
+        """The report as seen from one arm."""
+        return Scope(report, role, self.ports.get(role), self.files.get(role))
 
 
 def examine(options: Options, progress: Progress = lambda _: None) -> Report:
@@ -62,21 +67,23 @@ def examine(options: Options, progress: Progress = lambda _: None) -> Report:
         surveys: dict[Role, Survey] = {}
         for role, port in patient.ports.items():
             progress(f"{role} on {port}")
-            found = _survey(Scope(report, role), port)
+            found = _survey(patient.scope(report, role), port)
             if found is not None:
                 surveys[role] = found
         for found in surveys.values():
             _adopt_robot(patient, known, found)
         for role, found in surveys.items():
-            _examine_arm(Scope(report, role), patient, found, known)
+            _examine_arm(patient.scope(report, role), patient, found, known)
         if options.move:
             progress("moving the follower")
-            _move(Scope(report, "follower"), patient)
+            _move(patient.scope(report, "follower"), patient)
         if any(ports.is_usb(port) for port in patient.ports.values()):
             ports.check_rules(Scope(report))
+        progress("cameras")
+        references = pictures.read_calibrations(
+            report, patient.config, patient.folder, patient.robot or "FILE"
+        )
         if patient.cameras:
-            progress("cameras")
-            references = load_references(patient.config, patient.folder) if patient.config else {}
             pictures.check_cameras(report, patient.cameras, patient.sources, references)
         progress("machine")
         machine.check_machine(Scope(report), Path.cwd())
@@ -96,6 +103,7 @@ def _patient(options: Options, stack: ExitStack, progress: Progress) -> tuple[Pa
         patient.ports = _plugged_in()
         name = None if patient.ports else "twin"
     if name is not None:
+        patient.robot = name
         patient.config, patient.folder = load_robot(name)
         _of_config(patient, patient.config)
         if patient.config.kind == "twin" and not patient.ports:
@@ -174,7 +182,7 @@ def _adopt_robot(patient: Patient, known: list[KnownArm], found: Survey) -> None
         except So101Error:
             continue
         if mine is not None and mine.hash in hashes:
-            patient.config, patient.folder = config, folder
+            patient.config, patient.folder, patient.robot = config, folder, str(file)
             return
 
 

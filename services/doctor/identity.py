@@ -45,7 +45,7 @@ def check_calibration(scope: Scope, found: Survey, held: Held, known: list[Known
     if held.error is not None:
         exists = held.path is not None and held.path.exists()
         code = "calibration_unreadable" if exists else "calibration_missing"
-        scope.find(code, str(held.error), f"`so101 calibrate arm --arm {scope.arm}` makes a new one")
+        scope.find(code, str(held.error), f"{scope.calibrate} makes a new one")
         scope.measured("calibration", False, "no file that can be used")
         return
     if not found.ids:
@@ -73,23 +73,25 @@ def check_calibration(scope: Scope, found: Survey, held: Held, known: list[Known
         "calibration_foreign",
         f"the servos do not hold {held.path}: {details}.{whose}",
         "give this arm's file with --calibration (the leader's with --leader-calibration), or calibrate it: "
-        f"`so101 calibrate arm --arm {scope.arm}`",
+        f"{scope.calibrate}",
         next(iter(differing)) if len(differing) == 1 else None,
     )
 
 
 def _without_file(scope: Scope, servos: Mapping[int, Servo], role: str, files: tuple[str, ...]) -> None:
-    make = f"`so101 calibrate arm --arm {scope.arm}`"
     if role not in ("unknown", scope.arm):
         _swapped(scope, role, files)
     elif files:
         scope.measured("calibration", True, f"servos hold {files[0]}")
     elif all(servo.registers["homing_offset"] == 0 for servo in servos.values()):
-        scope.find("calibration_missing", "the arm is not calibrated: no servo has a homing offset", make)
+        scope.find(
+            "calibration_missing", "the arm is not calibrated: no servo has a homing offset", scope.calibrate
+        )
         scope.measured("calibration", False, "none")
     else:
         message = "the arm is calibrated, but no file known here is its own"
-        scope.advise("calibration_unknown", message, f"give its file with --calibration, or {make}")
+        option = "--leader-calibration" if scope.arm == "leader" else "--calibration"
+        scope.advise("calibration_unknown", message, f"give its file with {option}, or {scope.calibrate}")
 
 
 def _swapped(scope: Scope, role: str, files: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ FULL_GIB = 1.0
 """The recorder stops before a disk is fuller than this."""
 TIGHT_GIB = 5.0
 """An hour of episodes with two cameras takes some 4 GiB."""
+_ROOT = Path(__file__).resolve().parents[2]
 _ASK_KERNEL = (
     "import json\nfrom robot.realtime import favour_this_process\n"
     "print(json.dumps(favour_this_process().as_json()))"
@@ -45,7 +46,11 @@ def _check_disk(scope: Scope, folder: Path) -> None:
 def _check_real_time(scope: Scope) -> None:
     """What the kernel would grant the controller, asked for in a process of its own; advice."""
     command = [sys.executable, "-c", _ASK_KERNEL]
-    asked = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    try:  # from where our packages lie: `-c` looks for them, and for json, in the folder it runs in first
+        asked = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        scope.measured("real time", False, "cannot be asked for")
+        return
     if asked.returncode != 0:
         scope.measured("real time", False, "cannot be asked for")
         return

@@ -5,12 +5,15 @@ What is wrong with a picture is told by :mod:`robot.camera_health`, the same as 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from calibration.camera_file import load_camera_file
 from robot.camera_health import (
     IDENTICAL_FRAMES,
     SLOW_SHARE,
@@ -23,8 +26,8 @@ from robot.camera_health import (
 )
 from robot.camera_reference import Reference, swapped
 from robot.cameras import OpenCvCamera
-from robot.config import CameraConfig
-from robot.errors import CameraError
+from robot.config import CameraConfig, RobotConfig
+from robot.errors import CalibrationError, CameraError
 from robot.seams import ByteArray, Frame
 from services.doctor.report import Check, Finding, Report
 
@@ -95,13 +98,42 @@ def watch(config: CameraConfig, source: str | None) -> Watched:
     return Watched(found, fps, last.image, repeats >= IDENTICAL_FRAMES, uneven=late and not evenly)
 
 
+def read_calibrations(
+    report: Report, config: RobotConfig | None, folder: Path, robot: str
+) -> dict[str, Reference]:
+    """Camera name -> its reference, of the calibration files that can be used; the others are told.
+
+    Args:
+        report: where it is told.
+        config: of the robot.
+        folder: from which its relative paths start.
+        robot: as ``--robot`` takes it, for the remedy.
+    """
+    references = {}
+    for camera in config.cameras if config is not None else ():
+        if camera.calibration is None:
+            continue
+        try:
+            found = load_camera_file(folder / camera.calibration, camera)
+            if found.reference is not None:
+                references[camera.name] = Reference.from_json(found.reference)
+        except (CalibrationError, ValueError) as error:
+            whose = f"{camera.name} --robot {shlex.quote(robot)}"
+            remedy = (
+                f"move the file away if it is there, and make it anew: `so101 calibrate camera {whose}`, "
+                f"then `so101 calibrate reference {whose}`"
+            )
+            report.findings.append(Finding("camera_calibration", str(error), remedy, camera=camera.name))
+    return references
+
+
 def check_cameras(
     report: Report,
     cameras: tuple[CameraConfig, ...],
     sources: Mapping[str, str],
     references: Mapping[str, Reference],
-) -> dict[str, ByteArray]:
-    """All cameras at once, as the service uses them; what each showed last, for those that gave pictures.
+) -> None:
+    """All cameras at once, as the service uses them.
 
     Args:
         report: where it is told.
@@ -109,8 +141,6 @@ def check_cameras(
         sources: camera name -> URL or device, over that of the configuration.
         references: camera name -> what it has shown while all was well.
     """
-    if not cameras:
-        return {}
     with ThreadPoolExecutor(len(cameras)) as pool:
         watched = list(pool.map(lambda camera: watch(camera, sources.get(camera.name)), cameras))
         for _ in range(ATTEMPTS - 1):
@@ -124,7 +154,6 @@ def check_cameras(
     good = {name: one.image for name, one in seen.items() if one.image is not None and not _blind(one)}
     for a, b in swapped(good, references):
         _tell(report, a, exchanged(a, b))
-    return good
 
 
 def _blind(one: Watched) -> bool:

@@ -70,7 +70,7 @@ def check_rules(scope: Scope) -> None:
     try:
         planned = udev.plan()
     except So101Error as error:
-        scope.advise("udev", str(error), "make the group, then `so101 ports --install`")
+        scope.advise("udev", str(error), "put that right, then `so101 ports --install`")
         return
     scope.measured("udev rules", planned.done, "installed" if planned.done else "not as installed by us")
     if planned.write:

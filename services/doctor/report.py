@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 Role = Literal["follower", "leader"]
@@ -74,10 +76,36 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A report as seen from one arm, or from none: whatever is said through it is about this arm."""
+    """A report as seen from one arm, or from none: whatever is said through it is about this arm.
+
+    Attributes:
+        report: where it is told.
+        arm: which one.
+        port: of the arm.
+        file: its calibration file, which need not exist.
+    """
 
     report: Report
     arm: Role | None = None
+    port: str | None = None
+    file: Path | None = None
+
+    @property
+    def set_up(self) -> str:
+        """The command that sets this arm's servos up, to be pasted."""
+        return f"`so101 setup-motors {self._whose}`"
+
+    @property
+    def calibrate(self) -> str:
+        """The command that calibrates this arm, to be pasted."""
+        return (
+            f"`so101 calibrate arm {self._whose} --out {shlex.quote(str(self.file or f'{self.arm}.json'))}`"
+        )
+
+    @property
+    def _whose(self) -> str:
+        port = "" if self.port is None else f" --port {shlex.quote(self.port)}"
+        return f"--arm {self.arm}{port}"
 
     def find(self, code: str, message: str, remedy: str, joint: str | None = None) -> None:
         """Something is wrong."""

@@ -12,38 +12,37 @@ from robot.registers import MODEL_STS3215
 from services.doctor.report import Scope
 from services.doctor.survey import Survey
 
-_ONE_AT_A_TIME = "`so101 setup-motors` gives the servos their ids, one connected at a time"
-
 
 def check_presence(scope: Scope, found: Survey, port: str) -> None:
     """Ids, cabling and baud rates: one finding for each cause."""
     usual = tuple(SERVO_IDS.values())
     extra = sorted(set(found.servos) - set(usual))
     dead = [i for i in found.silent if i not in found.elsewhere]
+    one_at_a_time = f"{scope.set_up} gives the servos their ids, one connected at a time"
     for servo_id, baud in found.elsewhere.items():
         scope.find(
             "wrong_baud",
             f"{_name(servo_id)} answers at {baud} baud instead of 1000000",
-            "`so101 setup-motors` brings it to 1000000 baud",
+            f"{scope.set_up} brings it to 1000000 baud",
             JOINT_OF_ID[servo_id],
         )
     for servo_id in found.colliding:
         culprit = dead.pop() if len(dead) == 1 and len(found.colliding) == 1 else None
         if culprit is None:
             message = f"several servos answer to id {servo_id} ({JOINT_OF_ID[servo_id]}) at once"
-            scope.find("duplicate_id", message, _ONE_AT_A_TIME, JOINT_OF_ID[servo_id])
+            scope.find("duplicate_id", message, one_at_a_time, JOINT_OF_ID[servo_id])
         else:
             message = f"two servos have id {servo_id} ({JOINT_OF_ID[servo_id]}) and none has id {culprit}"
-            remedy = f"the {JOINT_OF_ID[culprit]}'s is set wrong: {_ONE_AT_A_TIME}"
+            remedy = f"the {JOINT_OF_ID[culprit]}'s is set wrong: {one_at_a_time}"
             scope.find("wrong_id", message, remedy, JOINT_OF_ID[culprit])
     if len(extra) == 1 and len(dead) == 1:
         culprit, now = dead.pop(), extra.pop()
         message = f"nothing answers to id {culprit} ({JOINT_OF_ID[culprit]}), but a servo has id {now}"
-        scope.find("wrong_id", message, _ONE_AT_A_TIME, JOINT_OF_ID[culprit])
+        scope.find("wrong_id", message, one_at_a_time, JOINT_OF_ID[culprit])
     if extra:
         listed = ", ".join(map(str, extra))
         message = f"servos with id {listed} are on the bus, which an SO-101 has not"
-        scope.find("unknown_servo", message, f"take them off the bus, or: {_ONE_AT_A_TIME}")
+        scope.find("unknown_servo", message, f"take them off the bus, or: {one_at_a_time}")
     _silent(scope, dead, port)
     ok = not (found.silent or found.colliding or extra)
     listed = ", ".join(str(i) for i in sorted(found.servos)) or "none"
@@ -101,7 +100,7 @@ def check_registers(scope: Scope, found: Survey) -> None:
     for servo_id, differences in wrong.items():
         if differences:
             message = f"{_name(servo_id)} is not set up: {', '.join(differences)}"
-            remedy = "`so101 setup-motors` writes what an SO-101's servos need"
+            remedy = f"{scope.set_up} writes what an SO-101's servos need"
             scope.find("register_wrong", message, remedy, JOINT_OF_ID[servo_id])
     unlocked = [i for i in found.ids if found.servos[i].registers["lock"] == 0]
     for servo_id in unlocked:

@@ -9,7 +9,7 @@ import numpy as np
 
 from robot.bus import FeetechBus, decode
 from robot.eeprom import BAUD_RATES, SetupBus
-from robot.errors import PortError, ServoError
+from robot.errors import ServoError
 from robot.fingerprint import Servo, read_servos
 from robot.joints import SERVO_IDS
 from robot.packets import STATUS_OVERHEAD
@@ -100,9 +100,7 @@ def _at_other_rates(port: str, silent: tuple[int, ...]) -> dict[int, int]:
     found: dict[int, int] = {}
     with SetupBus(port, patience_s=PATIENCE_S / 2, margin_s=MARGIN_S, retries=0) as bus:
         for baud in BAUD_RATES[1:]:
-            try:
-                bus.set_baud(baud)
-            except PortError:  # the adapter has no such rate
+            if not bus.try_baud(baud):
                 continue
             found |= {i: baud for i in silent if i not in found and bus.answers(i)}
     return found

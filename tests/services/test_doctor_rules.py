@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "robot"))
 from scripted_arm import HandClock, ScriptedArm
 
-from robot.config import load_robot
+from robot.config import config_root, load_robot
 from robot.errors import ServoError
 from robot.fingerprint import FOLLOWER_GRIPPER, Servo
 from robot.joints import JOINTS, SERVO_IDS
 from robot.registers import REGISTERS
 from robot.safety.limits import supply
-from services.doctor import motion, servos
+from services.doctor import condition, identity, machine, motion, servos
+from services.doctor.examine import Options, examine
 from services.doctor.report import Report, Role, Scope
-from services.doctor.survey import Survey
+from services.doctor.survey import Samples, Survey
 
 TWIN, TWIN_FOLDER = load_robot("twin")
 
@@ -117,3 +121,83 @@ def test_a_grippers_limits_in_another_joint_are_found_and_healthy_arms_are_not(r
     servos.check_registers(seen, survey_of(**FOLLOWER_GRIPPER))
     assert codes(seen) == [("register_wrong", "elbow_flex")]
     assert "overload_torque is 25 instead of 80" in seen.report.findings[0].message
+
+
+# -- remedies ------------------------------------------------------------------------------------------------
+
+
+def test_remedies_can_be_pasted() -> None:
+    mine = Scope(Report("test"), "leader", "/dev/my port", Path("arms/leader.json"))
+    assert mine.set_up == "`so101 setup-motors --arm leader --port '/dev/my port'`"
+    assert mine.calibrate == (
+        "`so101 calibrate arm --arm leader --port '/dev/my port' --out arms/leader.json`"
+    )
+    servos.check_presence(mine, Survey({}, silent=(1,), elsewhere={1: 500_000}), "/dev/my port")
+    servos.check_registers(mine, survey_of(gripper={}, return_delay=250))
+    identity.check_calibration(mine, survey_of(gripper={}), identity.Held(None, None), [])
+    assert [finding.code for finding in mine.report.findings] == [
+        "wrong_baud",
+        "register_wrong",
+        "calibration_missing",
+    ]
+    for finding in mine.report.findings:
+        assert mine.set_up in finding.remedy or mine.calibrate in finding.remedy
+
+
+# -- what cannot be read -------------------------------------------------------------------------------------
+
+
+def test_a_broken_camera_file_is_a_finding_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+    text = (config_root() / "robots" / "twin.yaml").read_text(encoding="utf-8")
+    text = text.replace("kind: twin", "kind: serial\nport: /dev/none")
+    text = text.replace("    calibration: twin_wrist", "    source: /dev/none\n    calibration: my_wrist")
+    robot = tmp_path / "my.yaml"
+    robot.write_text(text.replace("twin_overhead", "broken_overhead"), encoding="utf-8")
+    (tmp_path / "broken_overhead_camera.json").write_bytes(b'{"lens": "\xe9"}')
+    report = examine(Options(robot=str(robot)))
+    found = {(finding.code, finding.camera): finding for finding in report.findings}
+    for camera in ("wrist", "overhead"):
+        remedy = found["camera_calibration", camera].remedy
+        assert f"so101 calibrate camera {camera} --robot {robot}" in remedy
+        assert f"so101 calibrate reference {camera} --robot {robot}" in remedy
+    assert {code for code, _ in found} >= {"port_missing", "camera_lost"}
+    assert any(check.name == "disk" for check in report.checks)
+    documented = (Path(__file__).resolve().parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    assert "`camera_calibration`" in documented
+
+
+def test_a_servo_that_never_answered_is_null_in_json() -> None:
+    seen = scope()
+    volts, heat_c = np.full((5, 6), 7.4), np.full((5, 6), 30.0)
+    volts[:, 3] = heat_c[:, 3] = np.nan
+    found = survey_of()
+    samples = Samples(found.ids, volts, heat_c, np.zeros((5, 6)), np.full(5, 2.0), 1.5, 0)
+    condition.check_supply(seen, samples, 7.4)
+    condition.check_heat(seen, samples, found.servos, 65.0)
+    text = json.dumps(seen.report.as_json(), allow_nan=False)
+    assert '"wrist_flex": null' in text and '"gripper": 7.4' in text
+
+
+def test_a_kernel_that_is_slow_to_answer_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def slow(*_: object, **__: object) -> None:
+        raise subprocess.TimeoutExpired("python", 30)
+
+    monkeypatch.setattr("services.doctor.machine.subprocess.run", slow)
+    seen = scope()
+    machine.check_machine(seen, tmp_path)
+    assert [check.measured for check in seen.report.checks if check.name == "real time"] == [
+        "cannot be asked for"
+    ]
+
+
+def test_files_where_a_person_works_are_not_taken_for_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    seen = scope()
+    machine.check_machine(seen, tmp_path)
+    (real_time,) = [check for check in seen.report.checks if check.name == "real time"]
+    assert "memory" in real_time.measured

@@ -46,6 +46,13 @@ def test_other_distributions_group_is_found(root: Path) -> None:
         udev.plan(root, "bob")
 
 
+def test_a_user_without_a_name_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setattr("services.udev.os.geteuid", lambda: 987_654)
+    with pytest.raises(ConfigError, match="user 987654 has no name"):
+        udev.plan(root)
+
+
 def test_no_port_is_opened_to_everybody() -> None:
     modes = re.findall(r'MODE[:+]?="(\d+)"', udev.rules_text("dialout"))
     assert modes == ["0660"]
