@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from robot.eeprom import SetupBus
 
 
-STOPPED = "no servo is half written or unlocked; run this again to go on"
+STOPPED = "no servo was left half written; run this again to go on"
 
 
 def setup_motors(
