@@ -23,7 +23,7 @@ from robot.standing_thread import StandingThread
 
 ENGAGED = 5.7
 """User units, 0.1 rad: so near to the leader in all joints the follower may follow at full speed. The
-approach leads the arm by no more; the arm itself may be twice as far off, as it sags and lags behind.
+approach leads the arm by no more, so the arm itself is twice as far off at most.
 """
 APPROACH_DPS = 30.0
 """User units per second at which the follower comes to a leader that stands elsewhere."""
@@ -156,7 +156,7 @@ class LeaderSource:
             leader = np.clip(said.pose, self._low, self._high)
             if not self.engaged:
                 at = _near(at, state.position)
-                self.engaged = _engages(leader, at, state.position)
+                self.engaged = bool((np.abs(leader - at) <= ENGAGED).all())
             at = leader if self.engaged else at + np.clip(leader - at, -self._step, self._step)
         self._at = at
         return at.copy()
@@ -171,9 +171,3 @@ def _near(at: FloatArray, position: FloatArray) -> FloatArray:
     near = np.clip(at, position - ENGAGED, position + ENGAGED)
     near[GRIPPER] = at[GRIPPER]
     return near
-
-
-def _engages(leader: FloatArray, at: FloatArray, position: FloatArray) -> bool:
-    """Whether the approach has come to the leader, and the arm with it."""
-    arm_off = np.abs(leader - position)[:GRIPPER]
-    return bool((np.abs(leader - at) <= ENGAGED).all() and (arm_off <= 2.0 * ENGAGED).all())
