@@ -58,7 +58,7 @@ class ServoError(BusError):
         servo_id: id on the bus.
         seen: what the other servos said in the same read, zeros for those in ``missing``; ``None`` where
             nothing was read.
-        missing: joints that are not in ``seen``.
+        missing: joints that did not answer a read of all.
     """
 
     def __init__(self, message: str, *, servo_id: int, joint: str | None = None) -> None:

@@ -44,6 +44,10 @@ _LASTING_S = 0.015
 """Failures of one kind that have lasted so long are a fault: the second in a row at 60 Hz, the third at 100.
 Until then the arm stands still (``doubtful``), so that waiting for a packet that got lost costs nothing.
 """
+_ALL_SILENT_S = 0.1
+"""As ``_LASTING_S``, where no servo at all answers: a busy machine or adapter can hold everything back for
+tens of milliseconds, which is no dead servo, and the arm stands still meanwhile.
+"""
 REOPEN_S = 0.2
 """Pause before a lost port is opened again; it doubles with each failure."""
 LONGEST_REOPEN_S = 5.0
@@ -221,6 +225,9 @@ class ArmLink:
             code, remedy = "port_lost", "put it right as it says, then clear the fault"
         elif isinstance(error, AlarmError):
             code, remedy = "servo_alarm", "put the supply right or let it cool down, then clear the fault"
+        elif _all_silent(error):
+            joint, code = None, "bus_error"
+            remedy = "check the supply and the cable to the first servo, then clear the fault"
         elif isinstance(error, ServoError):
             code, remedy = "servo_lost", "check its plug and the one before it, then clear"
         else:
@@ -243,7 +250,7 @@ class ArmLink:
         self.errors += 1
         since_s = self._failed.get(kind, (now_s, now_s))[0]
         self._failed[kind] = (since_s, now_s)
-        lasting = now_s - since_s >= _LASTING_S
+        lasting = now_s - since_s >= (_ALL_SILENT_S if _all_silent(error) else _LASTING_S)
         if kind == "read":
             self.doubtful = not lasting and not isinstance(error, PortError)
         if isinstance(error, PortError):
@@ -281,3 +288,8 @@ class ArmLink:
             self._faults.update((), CODES, now_s)
             self.latch(refused, now_s)
         self._told = str(error)
+
+
+def _all_silent(error: BusError) -> bool:
+    """Whether no servo at all has answered."""
+    return isinstance(error, ServoError) and error.missing == JOINTS

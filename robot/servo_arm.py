@@ -124,9 +124,9 @@ class ServoArm:
         )
         if reply.missing:
             error = self.bus.silent(reply.missing)
+            error.missing = tuple(JOINTS[self._ids.index(servo_id)] for servo_id in reply.missing)
             if reply.replies:
                 error.seen = state
-                error.missing = tuple(JOINTS[self._ids.index(servo_id)] for servo_id in reply.missing)
             raise error
         return state
 

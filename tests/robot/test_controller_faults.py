@@ -46,6 +46,25 @@ def test_how_long_a_joint_may_be_silent_does_not_depend_on_the_rate() -> None:
     assert rig.mode == "fault"
 
 
+def test_silence_of_all_servos_is_waited_out_standing_still_and_then_a_fault_of_the_bus() -> None:
+    rig = Rig().go("running")
+    silent = ServoError("nobody answers", servo_id=1, joint="shoulder_pan")
+    silent.missing = JOINTS
+    rig.arm.read_error = silent
+    before = rig.arm.goals[-1].copy()
+    rig.ticks(5)  # 83 ms
+    assert (rig.mode, rig.faults) == ("running", {})
+    assert all((goal == before).all() for goal in rig.arm.goals[-5:])
+    rig.arm.read_error = None
+    rig.ticks(30)
+    assert rig.mode == "running"
+    assert (rig.arm.goals[-1] != before).any()
+    rig.arm.read_error = silent
+    rig.ticks(8)
+    assert rig.mode == "fault"
+    assert rig.faults["bus_error"].finding.joint is None
+
+
 @pytest.mark.parametrize("mode", ["starting", "ready", "running", "parking", "hold"])
 def test_missing_servo_holds_the_rest_on_the_second_tick_and_is_named(mode: str) -> None:
     rig = Rig().go(mode)
