@@ -60,5 +60,5 @@ def _check_real_time(scope: Scope) -> None:
     scope.measured("real time", granted, f"{got['scheduling']}, {memory}", **got)
     if not granted:
         remedy = "give the user `rtprio 50` and `memlock unlimited` in /etc/security/limits.d; log in again"
-        message = f"the controller gets no real-time scheduling: {'; '.join(got['refused'])}"
+        message = f"the controller would not get {'; '.join(got['refused'])}"
         scope.advise("real_time", message, remedy)
