@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from robot.twin.client import TwinProcess
-from tests.rig import Rig
+from tests.rig import Rig, quick_robot
 
 _MEASURED: list[tuple[str, str]] = []
 
@@ -37,7 +37,8 @@ def twin() -> Iterator[TwinProcess]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, twin: TwinProcess) -> Iterator[Rig]:
-    rig = Rig(tmp_path_factory.mktemp("stack"), twin)
+    folder = tmp_path_factory.mktemp("stack")
+    rig = Rig(folder, twin, quick_robot(folder))
     yield rig
     rig.close()
 

@@ -57,11 +57,10 @@ def test_a_leader_that_falls_silent_leaves_the_follower_holding(
         applied_s = twin.fault("unplug", arm="leader")["applied_s"]
         reaction = led.stopped(applied_s)
     measured["latched_ms"] = round(reaction.latched_ms)
-    assert reaction.codes == {"leader_lost": None}
+    assert "leader_lost" in reaction.codes
     twin.fault("replug", arm="leader")
     time.sleep(0.5)
     assert led.mode == "fault"  # nothing by itself
-    led.start()
 
 
 def test_a_leader_whose_reading_leaps_is_not_followed(led: Rig, twin: TwinProcess) -> None:
@@ -71,6 +70,6 @@ def test_a_leader_whose_reading_leaps_is_not_followed(led: Rig, twin: TwinProces
         before = led.newest()["goal"]
         applied_s = twin.fault("encoder", arm="leader", servo_id=1, ticks=1000, count=200)["applied_s"]
         reaction = led.stopped(applied_s)
-    assert set(reaction.codes) <= {"leader_jumped", "leader_lost"}
+    assert "leader_jumped" in reaction.codes
     moved = np.abs(led.newest()["goal"] - before)
     assert moved[:GRIPPER].max() < 3.0

@@ -17,7 +17,7 @@ from robot.joints import JOINTS
 from robot.registers import MODEL_STS3215
 from robot.telemetry import MODES
 from robot.twin.client import TwinProcess
-from tests.rig import CONFIG, DT_S, FOLDER, Rig
+from tests.rig import CONFIG, FOLDER, Rig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
@@ -39,16 +39,15 @@ def test_a_servo_that_dies_in_motion_stops_the_others_and_is_named(
     applied_s = twin.fault("mute", servo_id=WRIST)["applied_s"]
     reaction = moving.stopped(applied_s)
     measured["latched_ms"], measured["last goal_ms"] = round(reaction.latched_ms), round(reaction.still_ms)
-    assert reaction.codes == {"servo_lost": "wrist_flex"}
+    assert reaction.codes["servo_lost"] == "wrist_flex"
     # The reading under way may still be good: its tick, and the one in which the servo is missed.
-    assert reaction.still_ms <= 1e3 * 2 * DT_S, reaction
+    assert reaction.ticks <= 2, reaction
     assert moving.ask(op="clear_faults")["code"] == "fault_active"
     twin.fault("unmute", servo_id=WRIST)
     time.sleep(1.5)
     # The servo that is back is told to hold as the others were; nothing else comes by itself.
     late = moving.goals_since(applied_s + 0.1)
     assert moving.mode == "fault" and [goal["servo_id"] for goal in late] in ([], [WRIST])
-    moving.start()
 
 
 def test_a_silent_servo_is_named_while_the_arm_starts_and_parks(rig: Rig, twin: TwinProcess) -> None:
@@ -57,10 +56,11 @@ def test_a_silent_servo_is_named_while_the_arm_starts_and_parks(rig: Rig, twin: 
         if op["op"] == "stop":
             rig.start()
         assert rig.ask(**op) == {"ok": True}
-        time.sleep(0.5)
+        rig.until_mode("parking" if op["op"] == "stop" else "starting")
+        time.sleep(0.2)  # on its way
         reaction = rig.stopped(twin.fault("mute", servo_id=LIFT)["applied_s"])
-        assert reaction.codes == {"servo_lost": "shoulder_lift"}
-        assert reaction.still_ms <= 1e3 * 2 * DT_S, reaction
+        assert reaction.codes["servo_lost"] == "shoulder_lift"
+        assert reaction.ticks <= 2, reaction
         twin.fault("unmute", servo_id=LIFT)
         rig.until(lambda: not rig.status()["faults"][0]["active"], 5.0, "settled fault")
 
@@ -68,11 +68,19 @@ def test_a_silent_servo_is_named_while_the_arm_starts_and_parks(rig: Rig, twin: 
 def test_an_overloaded_joint_is_given_way_and_gets_its_force_back_when_cleared(
     moving: Rig, twin: TwinProcess, measured: dict[str, Any]
 ) -> None:
+
+    def lag_deg() -> float:
+        return float(abs(moving.newest()["goal"][2] - moving.newest()["position"][2]))
+
+    moving.until(lambda: lag_deg() > 3.0, 3.0, "speed")
     applied_s = twin.fault("overload", servo_id=ELBOW)["applied_s"]
     reaction = moving.stopped(applied_s)
     measured["latched_ms"] = round(reaction.latched_ms)
     assert reaction.codes["overload"] == "elbow_flex"
     before = moving.newest()
+    first = next(r for r in moving.records() if r["time_s"] > applied_s and MODES[int(r["mode"])] == "fault")
+    # Its goal came to where it was, and stays there although it sags.
+    assert abs(first["goal"][2] - first["position"][2]) < 1.5 and before["goal"][2] == first["goal"][2]
     assert moving.ask(op="clear_faults") == {"ok": True}, moving.status()
     time.sleep(0.3)
     after = moving.newest()
@@ -80,7 +88,6 @@ def test_an_overloaded_joint_is_given_way_and_gets_its_force_back_when_cleared(
     sag = np.abs(after["position"] - before["position"]).max()
     measured["sag_deg"] = round(float(sag), 1)
     assert sag < 5.0  # and the arm did not fall for it
-    moving.start()
 
 
 def test_an_overloaded_servo_that_is_deaf_needs_its_power_cycled(moving: Rig, twin: TwinProcess) -> None:
@@ -108,15 +115,22 @@ def test_a_gripper_that_strains_while_it_closes_holds_on_and_stops_nothing(
         twin.fault("overload", servo_id=GRIPPER)
         time.sleep(0.8)
         assert rig.mode == "running", rig.status()
-        assert "overload" not in rig.codes
+        assert rig.codes == {"gripper_strained": "gripper"}
     finally:
         twin.fault("stuck", servo_id=GRIPPER, on=False)
+        # A grasp gets its force back with its next torque, and its strain is remembered for a while.
+        rig.ask(op="stop", level="release")
+        rig.until_mode("off")
+        rig.end(signal.SIGTERM)
 
 
 def test_one_wild_temperature_trips_nothing(moving: Rig, twin: TwinProcess) -> None:
+    since = int(moving.newest()["tick"])
     for servo_id in (1, 3, 5):
         twin.fault("glitch", servo_id=servo_id, temperature_c=88.0, count=1)
         time.sleep(0.2)
+    read_c = np.array([record["temperature_c"] for record in moving.records(since)]).max(axis=0)
+    assert (read_c[[0, 2, 4]] > 80.0).all()  # they were read
     assert moving.mode == "running" and moving.codes == {}
 
 
@@ -163,7 +177,7 @@ def test_a_servo_that_rebooted_is_not_driven_again_by_itself(
     applied_s = twin.fault("reboot", servo_id=ELBOW)["applied_s"]
     reaction = moving.stopped(applied_s)
     measured["latched_ms"], measured["last goal_ms"] = round(reaction.latched_ms), round(reaction.still_ms)
-    assert reaction.codes == {"servo_rebooted": "elbow_flex"}
+    assert reaction.codes["servo_rebooted"] == "elbow_flex"
     assert moving.goals_since(applied_s + 0.4) == []
     moving.end()
     with FeetechBus(twin.follower) as bus:

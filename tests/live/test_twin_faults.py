@@ -128,7 +128,7 @@ def test_a_servo_at_another_speed_is_found_there(twin: TwinProcess) -> None:
         handler.ser.timeout = PATIENT_S
         handler.ser.write(packets.ping(2))
         assert handler.ser.read(6) == packets.status(2, 0), baud
-        handler.ser.timeout = 0.02
+        handler.ser.timeout = PATIENT_S if code == 0 else 0.02
         handler.ser.write(packets.ping(1))
         assert handler.ser.read(6) == (packets.status(1, 0) if code == 0 else b""), baud
         handler.closePort()
