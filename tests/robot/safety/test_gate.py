@@ -314,3 +314,51 @@ def test_top_speed_holds_for_the_way_to_a_target_and_for_catching_up() -> None:
 
 def test_target_of_a_number_that_no_float_holds_is_rejected() -> None:
     assert gate_at(np.zeros(6)).check([10**400, 0, 0, 0, 0, 0]).rejected
+
+
+@pytest.mark.parametrize("beyond", [-1.0, 1.0])
+def test_a_target_beyond_either_limit_counts_as_clamped(beyond: float) -> None:
+    gate = gate_at((LOW + HIGH) / 2.0)
+    target = (LOW + HIGH) / 2.0
+    target[2] = (LOW if beyond < 0 else HIGH)[2] + beyond
+    assert gate.check(target).clamped
+    target[2] -= 2.0 * beyond
+    assert not gate.check(target).clamped
+
+
+def moving_gate() -> Gate:
+    """A gate in the middle of a fast motion of all joints."""
+    gate = gate_at(LOW + 0.2 * (HIGH - LOW))
+    for _ in range(20):
+        gate.check(HIGH)
+    assert not gate.at_rest
+    return gate
+
+
+def test_a_joint_that_yields_stands_where_it_was_met_and_the_others_brake() -> None:
+    gate = moving_gate()
+    place = gate.position[3] - 4.0
+    gate.yield_to(3, place)
+    positions = commands(gate, [(None, 60)])
+    assert (positions[:, 3] == place).all()
+    assert gate.at_rest
+
+
+def test_a_frozen_gate_stands_at_once_and_begins_again_from_rest() -> None:
+    gate = moving_gate()
+    before = gate.position
+    gate.freeze()
+    assert gate.at_rest
+    assert (gate.check(None).command == before).all()
+    first = gate.check(HIGH).command - before
+    assert (np.abs(first) <= ACCELERATION * DT_S**2 + EXACT).all()
+
+
+def test_what_moved_before_a_stop_is_not_taken_for_the_motion_of_a_target_after_it() -> None:
+    gate = moving_gate()
+    gate.freeze()
+    before = gate.position
+    near = before + 0.05  # a step, not a motion: it is braked for, not followed
+    gate.check(near)
+    positions = commands(gate, [(near, 60)])
+    assert (positions <= near + EXACT).all() and (positions >= before - EXACT).all()
