@@ -342,6 +342,10 @@ def test_a_joint_that_yields_stands_where_it_was_met_and_the_others_brake() -> N
     positions = commands(gate, [(None, 60)])
     assert (positions[:, 3] == place).all()
     assert gate.at_rest
+    gate = moving_gate()
+    for joint in range(6):
+        gate.yield_to(joint, gate.position[joint])
+    assert gate.at_rest
 
 
 def test_a_frozen_gate_stands_at_once_and_begins_again_from_rest() -> None:
