@@ -211,6 +211,7 @@ class _Soak:
             "lateness_ms": self._quantiles(self._lateness_ms),
             "lateness_own_max_ms": self._own_max_ms,
             "busy_ms": self._quantiles(self._busy_ms),
+            "witnesses": self._witnesses.running,
             "machine_stalls": self._witnesses.figures(),
             "missed": self._skipped,
             "late": self._late,

@@ -56,6 +56,11 @@ class Witnesses:
         """Core -> its witness."""
         return {core: process.pid for core, process in self._processes.items()}
 
+    @property
+    def running(self) -> bool:
+        """Whether every core is watched; a witness that may not have real-time priority ends at once."""
+        return all(process.poll() is None for process in self._processes.values())
+
     def collect(self) -> None:
         """Take over what the witnesses have said."""
         for core, process in self._processes.items():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -44,20 +45,27 @@ def factory() -> Iterator[TwinProcess]:
         assert twin.errors() == ""
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that has ended when this has, whatever happens."""
+    with subprocess.Popen(
         [sys.executable, "-m", "services.cli", *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
 
 
 def so101(*arguments: str, typed: str = "") -> tuple[int, str]:
-    process = start(*arguments)
-    output, _ = process.communicate(typed, timeout=120)
+    with started(*arguments) as process:
+        output, _ = process.communicate(typed, timeout=120)
     return process.returncode, output
 
 
@@ -92,30 +100,30 @@ def until(reached: Callable[[], bool], limit_s: float = 30.0) -> None:
 @pytest.mark.slow
 def test_a_bag_of_servos_becomes_a_calibrated_arm(factory: TwinProcess, tmp_path: Path) -> None:
     port, target = factory.by_id["follower"], tmp_path / "arm.json"
-    process = start("setup-motors", "--port", port)
-    stdin, stdout = pipe(process)
-    for joint in reversed(JOINTS):
-        read_to(stdout, f"only the {joint}'s")
-        factory.plug("follower", [joint])
-        stdin.write("\n")
-        stdin.flush()
-    read_to(stdout, "Connect all six")
-    factory.plug("follower", None)
-    rest, _ = process.communicate("\n", timeout=60)
-    assert process.returncode == 0, rest
-    assert "all six answer" in rest
+    with started("setup-motors", "--port", port) as process:
+        stdin, stdout = pipe(process)
+        for joint in reversed(JOINTS):
+            read_to(stdout, f"only the {joint}'s")
+            factory.plug("follower", [joint])
+            stdin.write("\n")
+            stdin.flush()
+        read_to(stdout, "Connect all six")
+        factory.plug("follower", None)
+        rest, _ = process.communicate("\n", timeout=60)
+        assert process.returncode == 0, rest
+        assert "all six answer" in rest
 
     # Horns were put on anywhere: some of these ranges cross 4095.
-    process = start("calibrate", "arm", "--port", port, "--out", str(target))
-    stdin, stdout = pipe(process)
-    read_to(stdout, "Move every joint")
-    time.sleep(0.5)
-    for pose in (LOW, HIGH, (LOW + HIGH) / 2):
-        factory.hand("follower", pose)
-        arrived_s = factory.truth()["time_s"] + 2.6
-        until(lambda: factory.truth()["time_s"] > arrived_s)  # noqa: B023  asked at once
-    output, _ = process.communicate("\ny\n", timeout=60)
-    assert process.returncode == 0, output
+    with started("calibrate", "arm", "--port", port, "--out", str(target)) as process:
+        stdin, stdout = pipe(process)
+        read_to(stdout, "Move every joint")
+        time.sleep(0.5)
+        for pose in (LOW, HIGH, (LOW + HIGH) / 2):
+            factory.hand("follower", pose)
+            arrived_s = factory.truth()["time_s"] + 2.6
+            until(lambda: factory.truth()["time_s"] > arrived_s)  # noqa: B023  asked at once
+        output, _ = process.communicate("\ny\n", timeout=60)
+        assert process.returncode == 0, output
     calibration = load_calibration(target)
     spans = calibration.range_max - calibration.range_min
     model = np.array([HIGH[i] - LOW[i] for i in range(6)]) * 4095 / 360
@@ -156,15 +164,15 @@ def test_ending_a_sweep_leaves_servos_and_file_as_they_were(twin: TwinProcess, t
     target.write_text("mine", encoding="utf-8")
     before = registers(twin.by_id["follower"])
     for how in (signal.SIGTERM, None):
-        process = start("calibrate", "arm", "--port", twin.by_id["follower"], "--out", str(target))
-        _, stdout = pipe(process)
-        read_to(stdout, "Move every joint")
-        time.sleep(0.3)
-        if how is not None:
-            process.send_signal(how)
-        output, _ = process.communicate(timeout=60)  # ends stdin, too
-        assert process.returncode == (1 if how is None else 130)
-        assert "nothing was written" in output
+        with started("calibrate", "arm", "--port", twin.by_id["follower"], "--out", str(target)) as process:
+            _, stdout = pipe(process)
+            read_to(stdout, "Move every joint")
+            time.sleep(0.3)
+            if how is not None:
+                process.send_signal(how)
+            output, _ = process.communicate(timeout=60)  # ends stdin, too
+            assert process.returncode == (1 if how is None else 130)
+            assert "nothing was written" in output
     assert registers(twin.by_id["follower"]) == before
     assert target.read_text(encoding="utf-8") == "mine" and list(tmp_path.iterdir()) == [target]
 

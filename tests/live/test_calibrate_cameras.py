@@ -45,9 +45,8 @@ def test_lens_and_table_of_the_twin_are_what_they_are(tmp_path: Path) -> None:
     assert lens["fx_px"] == pytest.approx(TRUE_FOCAL_PX, rel=0.01)
     assert lens["fy_px"] == pytest.approx(TRUE_FOCAL_PX, rel=0.01)
     assert lens["rms_px"] < 0.3
-    for way in ("--markers", "--touch"):
-        table = calibrate("table", "overhead", way, "--out", str(path))["table"]
-        assert table["rms_mm"] < 1.0
-        assert table["height_m"] == 0.014
-        assert disagreement_mm(path) < 2.0
+    table = calibrate("table", "overhead", "--touch", "--out", str(path))["table"]
+    assert table["rms_mm"] < 1.0
+    assert table["height_m"] == 0.014
+    assert disagreement_mm(path) < 2.0
     assert json.loads(path.read_text())["lens"] == lens

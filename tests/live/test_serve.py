@@ -70,10 +70,10 @@ def test_a_killed_process_leaves_the_arm_holding(live: Served, process: str) -> 
     tick = _tick(ring)
     os.kill(pid, signal.SIGKILL)
 
-    time.sleep(1.5)
+    time.sleep(1.0)
     live.until(lambda: _fresh(ring), 30, "telemetry after the kill")
     held_since = _tick(ring)
-    time.sleep(2.5)
+    time.sleep(1.0)
     records = ring.since(tick)
     ring.close()
     held = np.array([record["position"] for record in records if record["tick"] > held_since])

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from services.cli import COMMANDS, load_command
+from services.cli import COMMANDS, app, load_command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +65,8 @@ def test_a_port_in_use_is_said_before_anything_is_started() -> None:
 
 
 def test_policies_for_programs() -> None:
-    run = so101("policies", "--json")
+    run = CliRunner().invoke(app, ["policies", "--json"])
+    assert run.exit_code == 0, run.output
     found = json.loads(run.stdout)
     for entry in found:
         assert {"name", "parameters", "inputs", "action_space"} <= set(entry)

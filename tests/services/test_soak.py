@@ -63,6 +63,8 @@ def test_a_witness_notes_when_its_core_did_not_run() -> None:
     with Witnesses() as witnesses:
         core = min(witnesses.stalls)
         time.sleep(1.0)
+        if not witnesses.running:
+            pytest.skip("no real-time priority for witnesses")
         pid = witnesses.pids[core]
         began_s = time.monotonic()
         os.kill(pid, signal.SIGSTOP)
@@ -120,8 +122,8 @@ def test_the_motion_begins_at_ready_keeps_the_limits_and_stays_above_the_table()
 @pytest.mark.live
 def test_a_short_soak_drives_the_arm_and_counts_what_the_bus_loses() -> None:
     lines: list[str] = []
-    result = bench_soak(SoakOptions(seconds=12.0, hz=60), lambda _, line: lines.append(line))
-    assert result["ticks"] > 300
+    result = bench_soak(SoakOptions(seconds=6.0, hz=60), lambda _, line: lines.append(line))
+    assert result["ticks"] > 150
     assert result["bus"]["retries"] > 0
     assert result["bus"]["dropped_bytes"] > 0
     assert result["controller"]["descriptors"]["first_half"] > 5
