@@ -18,7 +18,17 @@ from rich.text import Text
 
 from robot.errors import CalibrationError, ConfigError
 from services.cli.arm_port import interruptible
-from services.cli.camera_source import SHOWN_S, Target, open_camera, read_away, today, twin_of
+from services.cli.camera_source import (
+    SHOWN_S,
+    JsonOption,
+    OutOption,
+    SourceOption,
+    Target,
+    open_camera,
+    read_away,
+    today,
+    twin_of,
+)
 
 if TYPE_CHECKING:
     from calibration.intrinsics import LensResult
@@ -37,19 +47,15 @@ def camera(
     robot: Annotated[
         str, typer.Option(help="Robot file, or 'twin': then an imaginary hand holds the board.")
     ] = "twin",
-    source: Annotated[
-        str | None, typer.Option(help="Device or URL to look through instead of the robot file's.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Calibration file to write; by default the one the robot names.")
-    ] = None,
+    source: SourceOption = None,
+    out: OutOption = None,
     images: Annotated[
         Path | None, typer.Option(help="Instead of a camera: a folder of pictures of the board.")
     ] = None,
     sheet: Annotated[
         Path | None, typer.Option("--print", help="Only write the sheets to print, as a PDF of A4 pages.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure a camera's lens with the printed board: focal length, centre and distortion in pixels.
 

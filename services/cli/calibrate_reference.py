@@ -7,7 +7,6 @@ import json
 import math
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from robot.errors import CalibrationError
 from services.cli.arm_port import interruptible
-from services.cli.camera_source import Target, open_camera, twin_of
+from services.cli.camera_source import JsonOption, OutOption, SourceOption, Target, open_camera, twin_of
 
 if TYPE_CHECKING:
     from robot.camera_reference import Reference
@@ -38,14 +37,10 @@ def reference(
     robot: Annotated[
         str, typer.Option(help="Robot file, or 'twin': then an imaginary hand moves the arm.")
     ] = "twin",
-    source: Annotated[
-        str | None, typer.Option(help="Device or URL to look through instead of the robot file's.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Calibration file to write; by default the one the robot names.")
-    ] = None,
+    source: SourceOption = None,
+    out: OutOption = None,
     seconds: Annotated[float, typer.Option(min=2.0, max=600.0, help="How long to look, in seconds.")] = 20.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Keep what a camera shows while the arm is moved about, as it will move at work.
 

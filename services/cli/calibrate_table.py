@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -17,7 +16,17 @@ from rich.console import Console
 
 from robot.errors import CalibrationError, ConfigError
 from services.cli.arm_port import interruptible
-from services.cli.camera_source import SHOWN_S, Target, open_camera, read_away, today, twin_of
+from services.cli.camera_source import (
+    SHOWN_S,
+    JsonOption,
+    OutOption,
+    SourceOption,
+    Target,
+    open_camera,
+    read_away,
+    today,
+    twin_of,
+)
 
 if TYPE_CHECKING:
     from calibration.camera_file import TableCalibration
@@ -54,14 +63,10 @@ def table(
     height_m: Annotated[
         float, typer.Option(min=0.0, max=0.3, help="Height of the mapped plane over the table, in metres.")
     ] = CUBE_MIDDLE_M,
-    source: Annotated[
-        str | None, typer.Option(help="Device or URL to look through instead of the robot file's.")
-    ] = None,
+    source: SourceOption = None,
     port: Annotated[str | None, typer.Option(help="With --touch: serial port of the arm.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Calibration file to write; by default the one the robot names.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    out: OutOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure where on the table each pixel of a camera looks; the error is told in millimetres.
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from robot.config import CameraConfig, RobotConfig, load_robot
 from robot.errors import ConfigError
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
     from robot.cameras import OpenCvCamera
     from robot.twin.client import TwinProcess
 
+SourceOption = Annotated[
+    str | None, typer.Option("--source", help="Device or URL to look through instead of the robot file's.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Calibration file to write; by default the one the robot names."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 SHOWN_S = 0.25
 """From a change before a camera until its pictures show it: its delay, and those on their way."""
