@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from array import array
 from collections import deque
@@ -32,7 +33,7 @@ SWITCHING_TICKS = 3
 QUANTILES = (0.5, 0.99, 0.999, 1.0)
 
 Report = Callable[[float, str], None]
-"""Takes the elapsed seconds and a line of text: empty between reports."""
+"""Takes the elapsed seconds and lines of text: empty between reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ def bench_soak(options: SoakOptions, report: Report) -> dict[str, Any]:
     """Start a twin and a controller, drive the arm for so long, and judge.
 
     ``ok`` in the result says whether no fault was latched, every tick began before the next was due, and
-    neither process grew; ``failures`` say what did not hold.
+    neither process grew; ``failures`` say what did not hold. Ctrl-C ends it early: that is a failure too, beside
+    what was found until then.
 
     Raises:
         TwinError: the twin or the controller did not start, or ended.
@@ -93,26 +95,27 @@ class _Soak:
     def run(self, report: Report) -> dict[str, Any]:
         """Until the time is over; ``report`` hears of every poll. Raises TwinError."""
         began_s = time.monotonic()
-        sampled_s, reported_s = -SAMPLE_S, 0.0
-        while (elapsed_s := time.monotonic() - began_s) < self._options.seconds:
-            self._poll(elapsed_s)
-            if elapsed_s - sampled_s >= SAMPLE_S:
-                sampled_s = elapsed_s
-                for growth in self._growth.values():
-                    growth.sample(elapsed_s)
-            line = ""
-            if elapsed_s - reported_s >= REPORT_S:
-                reported_s = elapsed_s
-                line = self._line(elapsed_s)
-            report(elapsed_s, line)
-            time.sleep(POLL_S)
+        elapsed_s, sampled_s, reported_s = 0.0, -SAMPLE_S, 0.0
+        with contextlib.suppress(KeyboardInterrupt):
+            while (elapsed_s := time.monotonic() - began_s) < self._options.seconds:
+                lines = self._poll(elapsed_s)
+                if elapsed_s - sampled_s >= SAMPLE_S:
+                    sampled_s = elapsed_s
+                    for growth in self._growth.values():
+                        growth.sample(elapsed_s)
+                if elapsed_s - reported_s >= REPORT_S:
+                    reported_s = elapsed_s
+                    lines.append(self._line(elapsed_s))
+                report(elapsed_s, "\n".join(lines))
+                time.sleep(POLL_S)
         report(elapsed_s, self._line(elapsed_s))
-        return self._result()
+        return self._result(elapsed_s)
 
-    def _poll(self, elapsed_s: float) -> None:
+    def _poll(self, elapsed_s: float) -> list[str]:
+        """Take in what has happened and command what is due; a line for each new fault."""
         records = self._rig.records(-1 if self._last is None else int(self._last["tick"]))
         if not records:
-            return
+            return []
         self._first = records[0] if self._first is None else self._first
         self._last = records[-1]
         self._lateness_ms.extend(float(record["lateness_ms"]) for record in records)
@@ -120,7 +123,7 @@ class _Soak:
         self._note_late(records, elapsed_s)
         self._busy_ms.extend(float(record["busy_ms"]) for record in records)
         status = self._rig.status()
-        self._note_faults(status["faults"], elapsed_s)
+        lines = self._note_faults(status["faults"], elapsed_s)
         if status["faults"]:
             if elapsed_s - self._cleared_s >= CLEAR_EVERY_S:
                 self._cleared_s = elapsed_s
@@ -128,6 +131,7 @@ class _Soak:
             self._day.begin_anew()
         else:
             self._day.step(status["mode"], self._last, time.monotonic())
+        return lines
 
     def _note_late(self, records: list[Record], elapsed_s: float) -> None:
         """Count what was skipped, and keep what was late, with what the tick before it did.
@@ -163,13 +167,15 @@ class _Soak:
             self._missed = int(record["missed"])
             self._modes.append(MODES[int(record["mode"])])
 
-    def _note_faults(self, faults: list[dict[str, Any]], elapsed_s: float) -> None:
+    def _note_faults(self, faults: list[dict[str, Any]], elapsed_s: float) -> list[str]:
         now = {(fault["code"], fault["joint"]): fault["message"] for fault in faults}
-        for code, joint in now.keys() - self._open:
-            message = now[code, joint]
-            at_s = round(elapsed_s, 1)
-            self._faults.append({"at_s": at_s, "code": code, "joint": joint, "message": message})
+        new = [
+            {"at_s": round(elapsed_s, 1), "code": code, "joint": joint, "message": now[code, joint]}
+            for code, joint in sorted(now.keys() - self._open, key=str)
+        ]
+        self._faults += new
         self._open = set(now)
+        return ["{at_s:8.1f} s    {code}: {message}".format(**fault) for fault in new]
 
     def _line(self, elapsed_s: float) -> str:
         first, last = self._ends()
@@ -199,10 +205,11 @@ class _Soak:
         found = np.quantile(values, QUANTILES)
         return dict(zip(("p50", "p99", "p999", "max"), map(float, found), strict=True))
 
-    def _result(self) -> dict[str, Any]:
+    def _result(self, elapsed_s: float) -> dict[str, Any]:
         first, last = self._ends()
         result: dict[str, Any] = {
-            "seconds": self._options.seconds,
+            "seconds": round(elapsed_s, 1),
+            "asked_s": self._options.seconds,
             "hz": self._options.hz,
             "lose_share": self._options.lose_share,
             "corrupt_share": self._options.corrupt_share,
@@ -234,6 +241,8 @@ class _Soak:
 def judge(result: dict[str, Any]) -> list[str]:
     """What of a soak's promises did not hold, in words."""
     failures = [f"fault {fault['code']} {fault['joint']} at {fault['at_s']} s" for fault in result["faults"]]
+    if result["seconds"] < result["asked_s"]:
+        failures.append(f"stopped after {result['seconds']} of {result['asked_s']:g} s")
     if result["missed"]["driven"]:
         failures.append(f"{result['missed']['driven']} ticks were missed while the arm was driven")
     if result["missed"]["switching"] > SWITCHING_TICKS * (2 * result["days"] + 2):

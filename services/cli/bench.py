@@ -91,7 +91,9 @@ def soak(
     ] = 0.01,
     seed: Annotated[int, typer.Option(min=0, help="seed of the twin's world")] = 0,
     out: Annotated[Path | None, typer.Option(help="write the result here (JSON)")] = None,
-    log: Annotated[Path | None, typer.Option(help="write one line a minute here")] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="write a line a minute here, and one for each fault")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Hours on the live twin with a bad bus: no fault, no late tick, no growth; exit 1 otherwise."""

@@ -22,6 +22,8 @@ from services.bench.soak_drive import RUN_S, pose_at
 from services.bench.witness import Witnesses
 
 GOOD: dict[str, Any] = {
+    "seconds": 180.0,
+    "asked_s": 180.0,
     "faults": [],
     "missed": {"driven": 0, "switching": 2},
     "lateness_own_max_ms": 4.0,
@@ -46,6 +48,7 @@ def test_a_good_soak_has_no_failures() -> None:
             {"faults": [{"code": "servo_lost", "joint": "gripper", "at_s": 3.0}]},
             "servo_lost gripper at 3.0 s",
         ),
+        ({"seconds": 20.5}, "stopped after 20.5 of 180 s"),
         ({"missed": {"driven": 1, "switching": 0}}, "1 ticks were missed while"),
         ({"missed": {"driven": 0, "switching": 100}}, "torque came or went"),
         ({"lateness_own_max_ms": 11.0}, "11.0 ms late"),
