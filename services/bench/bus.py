@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from robot.bus import FeetechBus
+from robot.bus import FeetechBus, decode
 from robot.errors import ConfigError
 from robot.joints import SERVO_IDS
-from robot.registers import REGISTERS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE
+from robot.registers import REGISTERS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE, TICKS_PER_TURN
 from robot.twin.client import TwinProcess
 from services.bench.cycle import BAUD, timed, wire_ms
 
@@ -28,11 +28,22 @@ LEROBOT_START_S = 120.0
 LONGEST_CYCLE_S = 0.2
 
 
-def _present_pose(port: str) -> dict[int, int]:
-    """Ticks by servo: the goals of all cycles, so that nothing moves. Raises ServoError."""
+def _held_pose(port: str) -> dict[int, int]:
+    """Ticks by servo: the goals of all cycles, so that nothing moves. Raises ServoError.
+
+    A servo with torque keeps its goal: its present position, as a goal, would let the arm sag once more.
+    """
+    torque, goal, present = (
+        REGISTERS[name] for name in ("torque_enable", "goal_position", "present_position")
+    )
+    size = present.address + present.size - torque.address
     with FeetechBus(port) as bus:
-        replies = bus.sync_read_all(IDS, REGISTERS["present_position"].address, POSITION_BYTES)
-    return {i: int.from_bytes(packet.data, "little") for i, packet in replies.items()}
+        replies = bus.sync_read_all(IDS, torque.address, size)
+    pose = {}
+    for i, packet in replies.items():
+        register = goal if packet.data[0] else present
+        pose[i] = decode(register, packet.data, register.address - torque.address) % TICKS_PER_TURN
+    return pose
 
 
 def _ours(port: str, cycles: int, goals: dict[int, int]) -> dict[str, Any]:
@@ -86,11 +97,11 @@ def _rustypot(port: str, cycles: int, goals: dict[int, int]) -> dict[str, Any]:
         controller.close()
 
 
-def _lerobot(port: str, cycles: int, python: Path) -> dict[str, Any]:
+def _lerobot(port: str, cycles: int, goals: dict[int, int], python: Path) -> dict[str, Any]:
     """LeRobot in its own interpreter; it reads positions only, too."""
     # Ours comes last on its path: what LeRobot imports is its own.
     script = f"import sys; sys.path.append({str(ROOT)!r})\n"
-    script += f"from services.bench.lerobot_cycle import main; main({port!r}, {cycles})"
+    script += f"from services.bench.lerobot_cycle import main; main({port!r}, {cycles}, {goals!r})"
     command = [str(python), "-c", script]
     limit_s = LEROBOT_START_S + LONGEST_CYCLE_S * cycles
     try:
@@ -134,11 +145,11 @@ def bench_bus(port: str | None, cycles: int, python: Path | None = None) -> dict
     with ExitStack() as stack:
         if port is None:
             port = stack.enter_context(TwinProcess(cameras=False)).follower
-        goals = _present_pose(port)
+        goals = _held_pose(port)
         ours = _ours(port, cycles, goals)
         peers = {"feetech-servo-sdk": _vendor_sdk(port, cycles, goals)}
         if find_spec("rustypot") is not None:
             peers["rustypot (positions only)"] = _rustypot(port, cycles, goals)
         if python is not None:
-            peers["lerobot (positions only)"] = _lerobot(port, cycles, python)
+            peers["lerobot (positions only)"] = _lerobot(port, cycles, goals, python)
     return {**ours, "cycles": cycles, "peers": peers}

@@ -1,7 +1,7 @@
 """LeRobot's own bus on a port, timed in LeRobot's interpreter; see :mod:`services.bench.bus`.
 
 Reads and writes what its ``SOFollower`` does in each step of its loops: the present positions of six servos,
-and goals for them. The goals are where the joints are, so that nothing moves. Prints one line of JSON.
+and goals for them. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,12 +19,18 @@ POSITION_BYTES = 2
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 
 
-def main(port: str, cycles: int) -> None:
-    """Time it; torque stays as it is."""
+def main(port: str, cycles: int, ticks: dict[int, int]) -> None:
+    """Time it; torque stays as it is.
+
+    Args:
+        port: serial port.
+        cycles: how many.
+        ticks: servo -> goal that it holds already, so that nothing moves.
+    """
     motors = {name: Motor(i, "sts3215", MotorNormMode.DEGREES) for i, name in enumerate(NAMES, start=1)}
     bus = FeetechMotorsBus(port, motors)
     bus.connect()
-    goals = bus.sync_read("Present_Position", normalize=False)
+    goals = {name: ticks[i] for i, name in enumerate(NAMES, start=1)}
 
     def cycle() -> None:
         bus.sync_read("Present_Position", normalize=False)

@@ -30,6 +30,8 @@ CLEAR_EVERY_S = 1.0
 MOST_LATE = 100
 SWITCHING_TICKS = 3
 """Ticks that may be missed each time torque comes or goes."""
+SEEN_SHARE = 0.99
+"""Of the ticks that there are in the time of a soak; a controller that hangs is not seen otherwise."""
 QUANTILES = (0.5, 0.99, 0.999, 1.0)
 
 Report = Callable[[float, str], None]
@@ -59,8 +61,8 @@ def bench_soak(options: SoakOptions, report: Report) -> dict[str, Any]:
     """Start a twin and a controller, drive the arm for so long, and judge.
 
     ``ok`` in the result says whether no fault was latched, every tick began before the next was due, and
-    neither process grew; ``failures`` say what did not hold. Ctrl-C ends it early: that is a failure too, beside
-    what was found until then.
+    neither process grew; ``failures`` say what did not hold. Ctrl-C ends it early: that is a failure too,
+    beside what was found until then.
 
     Raises:
         TwinError: the twin or the controller did not start, or ended.
@@ -108,12 +110,15 @@ class _Soak:
                     lines.append(self._line(elapsed_s))
                 report(elapsed_s, "\n".join(lines))
                 time.sleep(POLL_S)
+        for growth in self._growth.values():
+            growth.sample(elapsed_s)
         report(elapsed_s, self._line(elapsed_s))
         return self._result(elapsed_s)
 
     def _poll(self, elapsed_s: float) -> list[str]:
         """Take in what has happened and command what is due; a line for each new fault."""
         records = self._rig.records(-1 if self._last is None else int(self._last["tick"]))
+        status = self._rig.status()
         if not records:
             return []
         self._first = records[0] if self._first is None else self._first
@@ -122,7 +127,6 @@ class _Soak:
         self._witnesses.collect()
         self._note_late(records, elapsed_s)
         self._busy_ms.extend(float(record["busy_ms"]) for record in records)
-        status = self._rig.status()
         lines = self._note_faults(status["faults"], elapsed_s)
         if status["faults"]:
             if elapsed_s - self._cleared_s >= CLEAR_EVERY_S:
@@ -208,7 +212,7 @@ class _Soak:
     def _result(self, elapsed_s: float) -> dict[str, Any]:
         first, last = self._ends()
         result: dict[str, Any] = {
-            "seconds": round(elapsed_s, 1),
+            "seconds": elapsed_s,
             "asked_s": self._options.seconds,
             "hz": self._options.hz,
             "lose_share": self._options.lose_share,
@@ -242,7 +246,9 @@ def judge(result: dict[str, Any]) -> list[str]:
     """What of a soak's promises did not hold, in words."""
     failures = [f"fault {fault['code']} {fault['joint']} at {fault['at_s']} s" for fault in result["faults"]]
     if result["seconds"] < result["asked_s"]:
-        failures.append(f"stopped after {result['seconds']} of {result['asked_s']:g} s")
+        failures.append(f"stopped after {result['seconds']:.1f} of {result['asked_s']:g} s")
+    if result["ticks"] < SEEN_SHARE * result["seconds"] * result["hz"]:
+        failures.append(f"only {result['ticks']} ticks of {result['hz']} Hz in {result['seconds']:.1f} s")
     if result["missed"]["driven"]:
         failures.append(f"{result['missed']['driven']} ticks were missed while the arm was driven")
     if result["missed"]["switching"] > SWITCHING_TICKS * (2 * result["days"] + 2):

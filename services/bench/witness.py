@@ -79,7 +79,12 @@ class Witnesses:
 
 
 def _overlap_s(stalls: list[tuple[float, float]], began_s: float, ended_s: float) -> float:
-    return sum(max(0.0, min(end, ended_s) - max(begin, began_s)) for begin, end in stalls)
+    total_s = 0.0
+    for begin, end in reversed(stalls):  # in an hour there may be thousands, and only the newest matter
+        if end <= began_s:
+            break
+        total_s += max(0.0, min(end, ended_s) - max(begin, began_s))
+    return total_s
 
 
 def main(arguments: list[str]) -> int:

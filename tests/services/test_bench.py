@@ -11,7 +11,7 @@ import pytest
 from robot.bus import FeetechBus
 from robot.errors import ConfigError, ServoError, TwinError
 from robot.registers import REGISTERS
-from services.bench.bus import IDS, _present_pose, _vendor_sdk, bench_bus
+from services.bench.bus import IDS, _held_pose, _vendor_sdk, bench_bus
 from services.bench.loop import _pick
 from services.bench.served import Served, served
 from tests.robot.served_bus import ServedBus
@@ -23,6 +23,11 @@ def goals(port: str) -> dict[int, int]:
     with FeetechBus(port) as bus:
         replies = bus.sync_read_all(IDS, GOAL, 2)
     return {i: int.from_bytes(packet.data, "little") for i, packet in replies.items()}
+
+
+def present_positions(port: str) -> dict[int, int]:
+    with FeetechBus(port) as bus:
+        return {i: bus.read(i, "present_position") for i in IDS}
 
 
 @pytest.fixture
@@ -42,10 +47,22 @@ def test_missing_servos_are_named_and_nothing_is_written(servos: ServedBus) -> N
 
 
 def test_a_peer_that_loses_answers_writes_the_pose_all_the_same(servos: ServedBus) -> None:
-    pose = _present_pose(servos.path)
+    pose = _held_pose(servos.path)
     servos.faults.lose[2] = 3
     _vendor_sdk(servos.path, 2, pose)
     assert goals(servos.path) == pose and all(pose.values())
+
+
+def test_a_servo_with_torque_keeps_the_goal_it_has(servos: ServedBus) -> None:
+    with FeetechBus(servos.path) as bus:
+        present = bus.read(2, "present_position")
+        bus.write(2, "goal_position", present + 40)
+        bus.write(3, "goal_position", 0)
+        bus.write(2, "torque_enable", 1)
+        bus.write(3, "torque_enable", 0)
+    pose = _held_pose(servos.path)
+    assert pose[2] == present + 40
+    assert pose[3] == present_positions(servos.path)[3]
 
 
 def fake_python(folder: Path, script: str) -> Path:
