@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
 from services.cli.serve import ExecutionProvider, ProviderOption, ThreadsOption
 
@@ -29,7 +30,35 @@ def _show(title: str, result: dict[str, Any], as_json: bool) -> None:
         return
     typer.echo(title)
     for key, value in result.items():
-        typer.echo(f"  {key}: {json.dumps(value) if isinstance(value, dict) else value}")
+        if key != "peers":
+            typer.echo(f"  {key}: {json.dumps(value) if isinstance(value, dict) else value}")
+    if result.get("peers"):
+        Console().print(_side_by_side({"so101": result, **result["peers"]}))
+
+
+def _side_by_side(results: dict[str, dict[str, Any]]) -> Table:
+    """One row for each of them, one column for each figure that the peers have too."""
+    rows = {name: _figures(result) for name, result in results.items()}
+    own, *others = rows.values()
+    columns = [figure for figure in own if any(figure in row for row in others)]
+    table = Table()
+    table.add_column(no_wrap=True)
+    for figure in columns:
+        table.add_column(figure)
+    for name, row in rows.items():
+        table.add_row(name, *(f"{row[figure]:.3g}" if figure in row else "" for figure in columns))
+    return table
+
+
+def _figures(result: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Its numbers; those inside others by both names."""
+    found: dict[str, float] = {}
+    for key, value in result.items():
+        if isinstance(value, dict) and key != "peers":
+            found |= _figures(value, f"{prefix}{key} ")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 @app.command()
