@@ -128,7 +128,7 @@ def _of_config(patient: Patient, config: RobotConfig) -> None:
 
 
 def _cameras(patient: Patient, options: Options, *, named: bool) -> None:
-    """Those given with ``--camera``, else those of a robot file that was named and says where they are."""
+    """Those given with ``--camera``, else those of a robot file that was named; a twin's only if it runs."""
     patient.sources |= options.cameras
     known = {camera.name: camera for camera in (patient.config.cameras if patient.config else ())}
     if options.cameras:
@@ -137,7 +137,8 @@ def _cameras(patient: Patient, options: Options, *, named: bool) -> None:
             for name in options.cameras
         )
     elif named:
-        there = [c for c in known.values() if c.source is not None or c.name in patient.sources]
+        brings = patient.config is not None and patient.config.kind == "twin"  # where there is a twin
+        there = [c for c in known.values() if not brings or c.source or c.name in patient.sources]
         patient.cameras = tuple(there)
 
 

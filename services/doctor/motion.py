@@ -1,21 +1,26 @@
 """Moves the follower a little, through the gate: play of the joints, and the supply under load.
 
 Only for ``--move``. Each joint in turn goes some degrees to where there is room, and comes to one place from
-both sides; where it then stands differs by what gears, dead zone and friction leave.
+both sides; where it then stands differs by what gears, dead zone and friction leave. Every tick is watched as
+in the running service, and what would make that hold the arm ends the move here.
 """
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 from robot.config import RobotConfig
-from robot.errors import BusError
+from robot.errors import BusError, So101Error
 from robot.joints import GRIPPER, JOINTS
 from robot.model import load_arm
 from robot.safety.clearance import ArmClearance, Clearance
+from robot.safety.faults import Finding, Severity
 from robot.safety.gate import Gate
-from robot.safety.limits import Supply
-from robot.seams import FloatArray, MonotonicClock
+from robot.safety.limits import SupervisionLimits, Supply
+from robot.safety.supervision import Supervisor
+from robot.seams import ArmState, FloatArray, MonotonicClock
 from robot.servo_arm import ServoArm
 from services.doctor.report import Scope
 
@@ -31,13 +36,47 @@ the pan, which nothing pulls to one side. The figures are told in any case."""
 STUCK = 5.0
 """User units by which a joint may stay behind: twice the sag of a loaded one, less than it is sent."""
 ROUNDING_M = 1e-4
+_GLANCES = 3
+"""Voltages of which the middle one counts: single readings lie."""
+_SUPPLY = "use a supply that gives 5 A, and shorter or thicker wires to it"
+_OBSTACLE = "look for an obstacle, a cable that holds it, or a loose horn"
+_CODES = {
+    "overheated": "servo_hot",
+    "voltage_low": "supply_sags",
+    "voltage_high": "supply_high",
+    "encoder_error": "encoder_alarm",
+    "over_current": "over_current_latched",
+    "overload": "overload_latched",
+    "following_error": "joint_stuck",
+    "stalled": "joint_stuck",
+}
+"""What the supervisor calls it -> what the doctor calls it, where that differs."""
+_REMEDIES = {"supply_sags": _SUPPLY} | dict.fromkeys(
+    ("over_current_latched", "overload_latched", "joint_stuck"), _OBSTACLE
+)
+"""The supervisor's own are for a running service."""
+
+
+class StoppedError(So101Error):
+    """The arm may not be moved on."""
+
+    def __init__(self, code: str, message: str, remedy: str, joint: str | None) -> None:
+        super().__init__(message)
+        self.code, self.remedy, self.joint = code, remedy, joint
+
+    @classmethod
+    def by(cls, finding: Finding) -> StoppedError:
+        """For what the supervisor has found."""
+        code = _CODES.get(finding.code, finding.code)
+        remedy = _REMEDIES.get(code, finding.remedy)
+        return cls(code, f"{finding.message}, while the arm moved", remedy, finding.joint)
 
 
 class Mover:
-    """Drives an energised arm slowly from pose to pose.
+    """Drives an energised arm slowly from pose to pose, under supervision.
 
     Attributes:
-        lowest_v: lowest voltage that any servo has shown.
+        lowest_v: lowest voltage that any servo has shown, as the middle one of three readings.
     """
 
     def __init__(self, arm: ServoArm, config: RobotConfig, clearance: Clearance, start: FloatArray) -> None:
@@ -45,20 +84,45 @@ class Mover:
         self._gate = Gate(config.gate, config.dt_s, clearance)
         self._gate.reset(start)
         self._gate.top_speed = SPEED
+        limits = SupervisionLimits(max_temperature_c=config.max_temperature_c, supply_v=config.supply_v)
+        self._supervisor = Supervisor(limits, config.dt_s)
+        self._volts: deque[FloatArray] = deque(maxlen=_GLANCES)
         self.lowest_v = np.inf
 
     def go(self, pose: FloatArray) -> FloatArray:
-        """Go there and come to rest; where the joints then are, user units. Raises BusError."""
+        """Go there and come to rest; where the joints then are, user units.
+
+        Raises:
+            BusError: a servo, or the port, is lost.
+            StoppedError: something is wrong from which a service would hold the arm: it stays where it is.
+        """
         resting, deadline_s = 0, self._clock.now_s()
         while True:
-            self._arm.write(self._gate.check(pose).command)
+            command = self._gate.check(pose).command
+            self._arm.write(command)
             state = self._arm.read()
-            self.lowest_v = min(self.lowest_v, float(state.voltage_v.min()))
+            self._look(state, command)
             resting = resting + 1 if self._gate.at_rest else 0
             if resting * self._dt_s > SETTLE_S:
-                return state.position
+                break
             deadline_s = max(deadline_s + self._dt_s, self._clock.now_s())
             self._clock.sleep_until_s(deadline_s)
+        limp = self._arm.limp_joints()
+        if limp:  # and no goal any more: a servo that restarted is where it has fallen to
+            raise StoppedError(
+                "supply_sags", f"{', '.join(limp)} lost torque while the arm moved", _SUPPLY, limp[0]
+            )
+        return state.position
+
+    def _look(self, state: ArmState, command: FloatArray) -> None:
+        self._volts.append(state.voltage_v)
+        if len(self._volts) == _GLANCES:
+            self.lowest_v = min(self.lowest_v, float(np.median(self._volts, axis=0).min()))
+        found = self._supervisor.look(state, command)
+        worst = max(found, key=lambda finding: finding.severity, default=None)
+        if worst is not None and worst.severity >= Severity.HOLD:
+            self._arm.write(state.position)
+            raise StoppedError.by(worst)
 
 
 def check_motion(scope: Scope, arm: ServoArm, config: RobotConfig, row: Supply) -> None:
@@ -74,13 +138,16 @@ def check_motion(scope: Scope, arm: ServoArm, config: RobotConfig, row: Supply) 
     limp = False
     try:
         limp = set(arm.limp_joints()) == set(JOINTS)
-        rest_v = float(arm.read().voltage_v.min())
+        rest_v = float(np.median([arm.read().voltage_v for _ in range(_GLANCES)], axis=0).min())
         start = arm.enable()
         mover = Mover(arm, config, clearance, start)
         play = _play(scope, mover, config, clearance, start)
         mover.go(start)
     except BusError as error:
         _lost(scope, "while the arm moved", error)
+        return
+    except StoppedError as stopped:
+        scope.find(stopped.code, str(stopped), stopped.remedy, stopped.joint)
         return
     finally:
         if limp:
@@ -98,8 +165,7 @@ def check_motion(scope: Scope, arm: ServoArm, config: RobotConfig, row: Supply) 
     measured = f"{mover.lowest_v:.1f} V while moving, {sag_v:.1f} V less than at rest"
     scope.measured("supply under load", ok, measured, lowest_v=mover.lowest_v, sag_v=round(sag_v, 2))
     if not ok:
-        remedy = "use a supply that gives 5 A, and shorter or thicker wires to it"
-        scope.find("supply_sags", f"the servos have only {mover.lowest_v:.1f} V while they move", remedy)
+        scope.find("supply_sags", f"the servos have only {mover.lowest_v:.1f} V while they move", _SUPPLY)
 
 
 def _release(scope: Scope, arm: ServoArm) -> None:
@@ -130,8 +196,7 @@ def _play(
             stood.append(float(mover.go(place)[i]))
         mover.go(start)
         if max(abs(where - float(place[i])) for where in stood) > STUCK and i != GRIPPER:
-            remedy = "look for an obstacle, a cable that holds it, or a loose horn"
-            scope.find("joint_stuck", f"{joint} does not go where it is sent", remedy, joint)
+            scope.find("joint_stuck", f"{joint} does not go where it is sent", _OBSTACLE, joint)
         elif i != GRIPPER:
             play[joint] = abs(stood[1] - stood[0])
     return play

@@ -36,6 +36,8 @@ def _refused(scope: Scope, path: str, error: PortError) -> None:
     elif isinstance(error.__cause__, PermissionError):
         remedy = "`so101 ports --install` sets up udev and the serial group; log in again afterwards"
         scope.find("port_permission", f"no permission to read and write {path}", remedy)
+    elif Path(path).exists() and not Path(path).is_char_device():
+        scope.find("port_missing", f"{path} is no serial port", "`so101 ports` lists what is there")
     elif owners:
         who = ", ".join(f"pid {pid} ({name})" for pid, name in owners)
         remedy = f"stop {who} first: two masters on one bus collide"
