@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from robot.twin.client import TwinProcess
-from tests.rig import Rig
+from tests.rig import DT_S, Rig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
@@ -62,6 +62,7 @@ def test_an_answer_that_stays_corrupt_is_a_servo_that_is_lost(
     reaction = moving.stopped(twin.fault("corrupt", servo_id=5, count=1000)["applied_s"])
     measured["latched_ms"], measured["last goal_ms"] = round(reaction.latched_ms), round(reaction.still_ms)
     assert reaction.codes["servo_lost"] == "wrist_roll"
+    assert reaction.ticks <= 2, reaction
     twin.fault("corrupt", servo_id=5, count=0)
 
 
@@ -73,8 +74,11 @@ def test_answers_that_come_too_late_stop_the_arm_and_a_wire_that_recovers_is_use
     reaction = moving.stopped(applied_s)
     measured["latched_ms"], measured["last goal_ms"] = round(reaction.latched_ms), round(reaction.still_ms)
     measured["longest tick_ms"] = round(max(float(r["busy_ms"]) for r in moving.records(before)))
+    assert reaction.ticks <= 2, reaction
     twin.fault("delay", delay_ms=0.0)
     moving.until(lambda: not any(f["active"] for f in moving.status()["faults"]), 1.5, "recovery")
+    time.sleep(0.5)
+    assert moving.mode == "fault" and moving.goals_since(applied_s + 2 * DT_S) == []
     moving.start()
 
 
@@ -98,10 +102,12 @@ def test_an_adapter_that_comes_back_under_another_name_is_found_by_its_stable_on
 ) -> None:
     link = twin.description["by_id"]["follower"]
     before = os.path.realpath(link)
-    twin.fault("rename")
+    applied_s = twin.fault("rename")["applied_s"]
     assert os.path.realpath(link) != before
     moving.until(lambda: "port_lost" in moving.codes, 3.0, "fault")
     moving.until(lambda: not any(f["active"] for f in moving.status()["faults"]), 10.0, "port again")
+    time.sleep(0.5)
+    assert moving.mode == "fault" and moving.goals_since(applied_s + 0.3) == []
 
 
 def test_the_leader_in_the_followers_place_is_refused(tmp_path: Path) -> None:
