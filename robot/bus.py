@@ -343,7 +343,9 @@ class FeetechBus:
         # Some adapters give back what they send. Such an echo of a ping, or of a read of two bytes, has the
         # shape of its answer. It is one only of a ping, and not on an adapter that has been seen to echo.
         echo: Packet | None = None
-        while waiting:
+        late = False
+        while waiting and not late:
+            late = time.monotonic() > last_s  # one more look: what waits there may have come in time
             data = self._port.read_until(deadline_s)
             if not data:
                 break

@@ -58,7 +58,7 @@ class SerialPort:
         except _GONE as error:
             self._give_up()
             raise self._unplugged(error) from error
-        if others(path):  # they take no lock, as LeRobot and the vendor's SDK do not
+        if others(path):  # opened between the probe and the claim
             busy = self._busy()
             self.close()
             raise busy
@@ -73,11 +73,6 @@ class SerialPort:
     def byte_s(self) -> float:
         """Time that one byte takes on the wire: eight bits, a start and a stop bit."""
         return 10.0 / self.baud
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the port has not been closed from this side."""
-        return self._fd >= 0
 
     def set_baud(self, baud: int) -> None:
         """Go on at another rate. Raises PortError where the adapter has no such rate, or is gone."""
@@ -173,6 +168,10 @@ class SerialPort:
             raise PortError(f"{self.path} cannot be locked: {error.strerror}") from error
         finally:
             os.close(fd)
+        # LeRobot and the vendor's SDK take no lock. To set the baud rate would throw away an answer that such
+        # a program waits for, and it may drop its arm then.
+        if others(self.path):
+            raise self._busy()
 
     def _give_up(self) -> None:
         """Close what has been opened before the port was ours."""
@@ -229,26 +228,31 @@ def _lockers(inode: int) -> set[int]:
 
 
 def _openers(real_path: str) -> set[int]:
-    pids: set[int] = set()
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if str(link.readlink()) == real_path:
-                pids.add(int(link.parts[2]))
-    return pids
+    pids = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdecimal()]
+    return {pid for pid in pids if real_path in _open_files(pid).values()}
 
 
 def _is_far_end(pid: int, real_path: str) -> bool:
     """Whether a process has the master of this pseudo-terminal; the kernel tells its number in fdinfo."""
     if not real_path.startswith("/dev/pts/"):
         return False
-    for link in Path(f"/proc/{pid}/fd").glob("*"):
-        with contextlib.suppress(OSError):
-            if link.readlink().name != "ptmx":
-                continue
-            lines = Path(f"/proc/{pid}/fdinfo/{link.name}").read_text().splitlines()
-            if ["tty-index:", Path(real_path).name] in [line.split() for line in lines]:
-                return True
+    for fd, target in _open_files(pid).items():
+        if Path(target).name == "ptmx":
+            with contextlib.suppress(OSError):
+                lines = Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines()
+                if ["tty-index:", Path(real_path).name] in [line.split() for line in lines]:
+                    return True
     return False
+
+
+def _open_files(pid: int) -> dict[str, str]:
+    """Descriptor -> what it leads to; empty for a process that is not ours to see, or ends meanwhile."""
+    files: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                files[link.name] = str(link.readlink())
+    return files
 
 
 def _name(pid: int) -> str:
