@@ -157,8 +157,10 @@ class Controller:
         whole = not self._link.missing
         recovered, self._whole = whole and not self._whole, whole
         if state is None:
+            self.modes.heard(self._link.missing, None)
             return None
         state, jumped = self._encoders.screen(state, self._link.missing, limp=self.modes.limp)
+        self.modes.heard(self._link.missing, state)
         self._state = state
         if whole and not jumped:
             self._state_tick = tick

@@ -52,7 +52,7 @@ class LeaderReader:
     Args:
         thread: does all that, after what the reader before this one may still be at.
         open_arm: opens the leader; raises So101Error.
-        dt_s: time between two reads.
+        dt_s: time between two reads, or less where several of them would not fit into ``SILENT_S``.
         clock: time.
     """
 
@@ -60,7 +60,7 @@ class LeaderReader:
         self, thread: StandingThread, open_arm: Callable[[], Arm], dt_s: float, clock: Clock | None = None
     ) -> None:
         self._open_arm = open_arm
-        self._dt_s = dt_s
+        self._dt_s = min(dt_s, SILENT_S / 6)  # at slow control rates, too, one lost reading is none
         self._clock = clock or MonotonicClock()
         self._stop = threading.Event()
         self.newest = _Said(None, self._clock.now_s() + OPENING_S - SILENT_S)

@@ -48,6 +48,8 @@ _ALL_SILENT_S = 0.1
 """As ``_LASTING_S``, where no servo at all answers: a busy machine or adapter can hold everything back for
 tens of milliseconds, which is no dead servo, and the arm stands still meanwhile.
 """
+SQUEEZE = 1.0
+"""Percent: a gripper that is open by so much more than it should holds something."""
 REOPEN_S = 0.2
 """Pause before a lost port is opened again; it doubles with each failure."""
 LONGEST_REOPEN_S = 5.0
@@ -176,10 +178,14 @@ class ArmLink:
         self._failed.pop("torque", None)
         return limp
 
-    def relieve(self, now_s: float) -> Iterator[tuple[str, float]]:
+    def relieve(self, now_s: float, grip: float | None) -> Iterator[tuple[str, float]]:
         """Give the joints their force back that hold with less, or not at all, since they were strained.
 
-        Not to a gripper whose strain is no fault: it holds something, and would let go of it.
+        Not to a gripper that holds something and whose strain is no fault: it would let go of it.
+
+        Args:
+            now_s: the time.
+            grip: what the gripper is told to close to, user units; ``None``: it is not driven.
 
         Yields:
             Each joint, and the place that is now its goal, user units.
@@ -192,7 +198,8 @@ class ArmLink:
         latched = {fault.finding.key for fault in self._faults}
         for i in np.flatnonzero(self._last.status & STRAINED).tolist():
             joint = JOINTS[i]
-            if i == GRIPPER and not any((code, joint) in latched for code in STRAIN_CODES):
+            squeezes = i == GRIPPER and grip is not None and grip < self._last.position[i] - SQUEEZE
+            if squeezes and not any((code, joint) in latched for code in STRAIN_CODES):
                 continue
             try:
                 place = self.arm.relieve(joint)

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from robot.config import RobotConfig
 from robot.errors import BusError, CommandError
-from robot.joints import JOINTS, N_JOINTS
+from robot.joints import GRIPPER, JOINTS, N_JOINTS
 from robot.link import ArmLink
 from robot.reactions import Reactions
 from robot.runs import Runs, SourceFactory
@@ -61,6 +61,8 @@ class Modes:
         self._now_s = 0.0
         self._limp = frozenset(JOINTS)
         self._release_wanted = False
+        self._silent: dict[str, float] = {}
+        """Joints that do not answer -> their command when they answered last, user units."""
         self.reason = "started"
         """Why the arm is in its mode."""
 
@@ -143,7 +145,8 @@ class Modes:
         """Hold, park or release; from every mode.
 
         Raises:
-            CommandError: (``malformed``) there is no such level.
+            CommandError: (``malformed``) there is no such level; (``bus_error``) no servo answers, so a
+                driven arm holds instead of parking.
             BusError: (also latched) a release is not verified, which is tried on, or an arm that is not
                 driven could not be taken over for parking. A driven arm never raises on hold and park.
         """
@@ -151,7 +154,10 @@ class Modes:
             what = reprlib.repr(level)
             raise CommandError(f"level must be hold, park or release, not {what}", code="malformed")
         self._now_s, self._release_wanted = now_s, False
-        self._reactions.hold_up()
+        self._reactions.hold_up(now_s if level == "hold" else None)
+        if level == "park" and self.driven and self._blind:
+            self._hold(reason)
+            raise CommandError("no servo answers: the arm holds, park it once they do", code="bus_error")
         try:
             if level == "release":
                 self._release(reason)
@@ -170,12 +176,14 @@ class Modes:
 
         Raises:
             CommandError: ``busy``, ``fault_latched``, ``not_ready``, ``unknown_source`` or ``source_failed``.
+            BusError: (also latched) a gripper that was strained by what it held stays without its force.
         """
         if self._base == "running":
             raise CommandError(f"run {self._runs.run_id} is still going: end it first", code="busy")
         self._refuse_faults()
         if self._base != "ready":
             raise CommandError(f"the arm is {self._base}: start it first", code="not_ready")
+        self._relieve()
         self._runs.begin(run_id, source, args, max_duration_s, now_s)
         self._base, self._travel, self._then_ready = "running", None, False
         self.reason = f"run {run_id}"
@@ -229,11 +237,14 @@ class Modes:
         self._gate.speed_scale = self._reactions.speed_scale
         self._act_on_faults(now_s)
         holds = self._gate.at_rest if self._base == "hold" else not self.driven and self.energised
-        if self._reactions.must_park_again(holds=holds and not self._release_wanted, now_s=now_s):
+        may = holds and not self._release_wanted and not self._blind
+        if self._reactions.must_park_again(holds=may, now_s=now_s):
             self._try(lambda: self._park("fault: it must still park"), now_s)
+        if self._travel is not None and self._blind:
+            self._hold("no servo answers: the way is not gone on with blindly")
 
     def _act_on_faults(self, now_s: float) -> None:
-        reaction = self._reactions.new()
+        reaction = self._reactions.new(self._now_s)
         if reaction is None:
             return
         if self.driven:
@@ -267,6 +278,24 @@ class Modes:
         elif self._base == "hold" and self._then_ready and self._gate.at_rest and not self._faults.stops():
             self._begin_ramp("starting", self._config.ready_pose.array(), self.reason)
 
+    def heard(self, missing: Collection[str], state: ArmState | None) -> None:
+        """Which joints did not answer in this tick, and where those are that did.
+
+        A silent servo keeps its last goal. If the arm was on its way meanwhile, the joint would leap to its
+        present command at full speed when it hears again: it takes its place as its command, and the arm
+        holds.
+        """
+        goals = dict(zip(JOINTS, self._gate.position.tolist(), strict=True))
+        back = {joint: goal for joint, goal in self._silent.items() if joint not in missing}
+        self._silent = {joint: self._silent.get(joint, goals[joint]) for joint in missing}
+        if state is None or not self.driven:
+            return
+        astray = [joint for joint, goal in back.items() if abs(goals[joint] - goal) > ARRIVED]
+        for i in map(JOINTS.index, astray):
+            self._gate.yield_to(i, float(state.position[i]))
+        if astray:
+            self._hold(f"{', '.join(astray)}: silent on the way, and answers again")
+
     def lost_torque(self, joints: tuple[str | None, ...], now_s: float) -> None:
         """Which servos are limp. Those that should hold are not energised again; no goals until a start."""
         self._limp = _named(joints)
@@ -291,6 +320,11 @@ class Modes:
             self._hold(self._runs.ended)
             self._then_ready = self._runs.finished
 
+    @property
+    def _blind(self) -> bool:
+        """Whether no servo at all answers, and that lasts."""
+        return len(self._link.missing) == N_JOINTS and not self._link.doubtful
+
     def _adopt(self) -> None:
         self._limp = frozenset()  # until the arm has said otherwise
         limp = self._link.limp()
@@ -310,7 +344,8 @@ class Modes:
         """Release latched overloads; a joint whose torque was cycled is held where it was then."""
         if not self.energised:
             return
-        for joint, position in self._link.relieve(self._now_s):
+        holding = float(self._gate.position[GRIPPER]) if self.driven else None
+        for joint, position in self._link.relieve(self._now_s, holding):
             if self.driven:
                 self._gate.yield_to(JOINTS.index(joint), position)
 

@@ -8,6 +8,7 @@ after the last stop.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -47,6 +48,7 @@ class Reactions:
         self._faults = faults
         self._seen_fault = 0
         self._waits_since_s: float | None = None
+        self._stopped_s = -math.inf
         self._positions: deque[FloatArray] = deque(maxlen=_GLANCES)
 
     @property
@@ -67,13 +69,18 @@ class Reactions:
         """The arm has been taken over anew: where it was no longer counts."""
         self._positions.clear()
 
-    def new(self) -> Reaction | None:
-        """What faults ask for that were latched since the last call; ``None`` where none stops the arm."""
+    def new(self, now_s: float) -> Reaction | None:
+        """What faults ask for that were latched since the last call; ``None`` where none stops the arm.
+
+        Soon after a person's stop that is a hold at most: a park that is owed waits.
+        """
         newest = max((f.id for f in self._faults if f.finding.severity >= Severity.HOLD), default=0)
         if newest <= self._seen_fault:
             return None
         fresh = [f.finding for f in self._faults if f.id > self._seen_fault]
         severity = max(f.finding.severity for f in self._faults if f.active or f.id > self._seen_fault)
+        if now_s - self._stopped_s < PARK_AGAIN_S:
+            severity = min(severity, Severity.HOLD)
         self._seen_fault = newest
         for finding in fresh:
             log.error("%s: %s", finding.code, finding.message)
@@ -91,9 +98,14 @@ class Reactions:
             return True
         return False
 
-    def hold_up(self) -> None:
-        """A person has stopped the arm: a park that is owed waits from now on."""
+    def hold_up(self, stopped_s: float | None) -> None:
+        """A person has said what the arm should do: a park that is owed waits from now on.
+
+        Args:
+            stopped_s: when that was, if it was to hold; ``None``: to park or to let go.
+        """
         self._waits_since_s = None
+        self._stopped_s = -math.inf if stopped_s is None else stopped_s
 
     def _yielding(self, findings: list[Finding]) -> dict[int, float]:
         if not self._positions:

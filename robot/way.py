@@ -131,13 +131,17 @@ class Planner:
             near, far, forward = far, near, not forward
 
     def _grow(self, tree: _Tree, aim: FloatArray) -> int | None:
-        """Add a pose between the nearest one and ``aim``; its place, or ``None`` where the way is blocked."""
+        """Add a pose between the nearest one and ``aim``, unless that is ``aim`` itself.
+
+        Returns:
+            Its place in the tree; ``None`` where the way is blocked.
+        """
         poses = np.array([pose for pose, _ in tree])
         nearest = int(np.square(poses - aim).sum(axis=1).argmin())
         start, way = poses[nearest], aim - poses[nearest]
         length = float(np.abs(way).max())
         if length == 0.0:
-            return None
+            return nearest
         end = aim if length <= _REACH else start + way * (_REACH / length)
         if not self._free(start, end):
             return None

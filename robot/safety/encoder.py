@@ -79,7 +79,8 @@ class EncoderWatch:
             limp: joints that nothing drives: every reading of theirs is believed.
 
         Returns:
-            The state with the last believed position in place of each impossible one, and whose they are.
+            The state with the last believed position in place of each that is impossible or missing, and the
+            joints with impossible ones.
         """
         present = np.array([joint not in missing for joint in JOINTS])
         self._believed_s[[joint in limp for joint in JOINTS]] = -np.inf
@@ -96,10 +97,10 @@ class EncoderWatch:
         self._position = np.where(taken, state.position, self._position)
         self._believed_s = np.where(taken, state.time_s, self._believed_s)
         self._read_s = np.where(present, state.time_s, self._read_s)
-        if not jumped.any():
+        kept = ~taken & np.isfinite(self._believed_s)
+        if not kept.any():
             return state, ()
+        position = np.where(kept, self._position, state.position)
         velocity = np.where(jumped, 0.0, state.velocity)
         names = tuple(joint for joint, wrong in zip(JOINTS, jumped, strict=True) if wrong)
-        return replace(
-            state, position=np.where(jumped, self._position, state.position), velocity=velocity
-        ), names
+        return replace(state, position=position, velocity=velocity), names

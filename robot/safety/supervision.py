@@ -168,8 +168,9 @@ class Supervisor:
         """A gripper that closes on something is strained by design: it holds what it holds."""
         if finding.joint != JOINTS[GRIPPER] or not self._grasps:
             return finding
-        strained = "the gripper strains and holds with reduced force"
-        return Finding("gripper_strained", Severity.WARN, finding.joint, strained, "none needed")
+        strained = f"{finding.message}, closing on something"
+        remedy = "none needed: it gets its force back when the next run begins"
+        return Finding("gripper_strained", Severity.WARN, finding.joint, strained, remedy)
 
     def _motion(self, state: ArmState) -> list[Finding]:
         """Joints that do not go where they are sent."""
