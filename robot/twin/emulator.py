@@ -8,11 +8,11 @@ bank's business. It never looks at a clock: every call gets the time, so the sam
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from robot.packets import BROADCAST_ID, MAX_DATA, STATUS_OVERHEAD, Code, Packet, PacketParser, status
+from robot.packets import BROADCAST_ID, MAX_DATA, MAX_ID, STATUS_OVERHEAD, Code, Packet, PacketParser, status
 from robot.registers import REGISTERS, decode_signed
 from robot.twin.bus_faults import BusFaults
 
@@ -24,51 +24,60 @@ IDLE_RESET_S = 0.010
 one's.
 """
 
+_ID = REGISTERS["id"].address
 _RETURN_DELAY = REGISTERS["return_delay"].address
 _RESPONSE_LEVEL = REGISTERS["response_level"].address
 _TORQUE_ENABLE = REGISTERS["torque_enable"].address
-_ASYNC_FLAG = REGISTERS["async_write_flag"].address
 _SET_MIDDLE = b"\x80"
 _GOAL = REGISTERS["goal_position"]
 
 
 class Bank(Protocol):
-    """Register files of the servos on one bus; :class:`robot.twin.servo.ServoBank` is the real one."""
+    """Register files of the servos on one bus; :class:`robot.twin.servo.ServoBank` is the real one.
 
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """Ids on the bus; a double id is two servos that do what they are told and answer at once."""
+    A servo is named by its slot: ids can be changed, and two servos may have the same.
+    """
 
-    def ids_at(self, baud: int) -> tuple[int, ...]:
-        """Ids that hear at this speed."""
+    def hearing(self, baud: int) -> Mapping[int, int]:
+        """Slot -> id of the servos that hear at this speed; an answer that was given stays as it is."""
 
-    def read(self, servo_id: int, address: int, size: int) -> bytes:
+    def hears(self, slot: int) -> bool:
+        """Whether this one hears at any speed."""
+
+    def read_slot(self, slot: int, address: int, size: int) -> bytes:
         """Bytes of one register file, zeros past its end."""
 
-    def write(self, servo_id: int, address: int, data: bytes) -> None:
+    def write_slot(self, slot: int, address: int, data: bytes) -> None:
         """Write as the firmware would."""
 
-    def error_byte(self, servo_id: int) -> int:
+    def register_slot(self, slot: int, address: int, data: bytes) -> None:
+        """Keep a write until it is asked for."""
+
+    def registered_slot(self, slot: int) -> tuple[int, bytes] | None:
+        """The write that was kept, which is then forgotten, if a reboot has not had it forgotten."""
+
+    def error_byte_slot(self, slot: int) -> int:
         """Error byte of the servo's status packets."""
 
-    def reboot(self, servo_id: int) -> None:
+    def reboot_slot(self, slot: int) -> None:
         """Power cycle."""
 
-    def factory_reset(self, servo_id: int) -> None:
+    def factory_reset_slot(self, slot: int) -> None:
         """EEPROM back to the defaults, the id kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A status packet on its way; what it says is looked up when it is due."""
+    """A status packet of all servos with an id; what it says is looked up when it is due."""
 
     sent_s: float
     """When its last byte has left the wire; a delay comes on top, as long as there is one."""
     servo_id: int
-    id_now: int
+    """The id when it was asked: a new one is acknowledged under the old."""
+    slots: Sequence[int]
     baud: int
-    address: int = 0
-    size: int = 0
+    address: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,6 @@ class BusEmulator:
         self._last_feed_s = float("-inf")
         self._line_free_s = float("-inf")
         self._outbox: deque[_Answer | _Echo] = deque()
-        self._registered: dict[int, tuple[int, bytes]] = {}
 
     def set_baud(self, baud: int) -> None:
         """The host speaks and listens at this speed from now on.
@@ -141,8 +149,8 @@ class BusEmulator:
             sent = self._outbox.popleft()
             if isinstance(sent, _Echo):
                 arrived += sent.data
-            else:
-                arrived += self.faults.on_the_way(sent.servo_id, self._frame(sent))
+            elif frame := self._frame(sent):
+                arrived += self.faults.on_the_way(sent.servo_id, frame)
         return bytes(arrived)
 
     @property
@@ -159,76 +167,68 @@ class BusEmulator:
             case Code.SYNC_WRITE:
                 self._sync_write(packet.data)
             case Code.PING if packet.servo_id == BROADCAST_ID:
-                for servo_id in sorted(set(self._present())):
-                    self._answer(servo_id)
+                for servo_id in sorted(set(self._present().values())):
+                    self._answer(servo_id, self._slots(servo_id))
             case _ if packet.servo_id == BROADCAST_ID:
-                for servo_id in dict.fromkeys(self._present()):
-                    self._single(servo_id, packet)
-            case _ if packet.servo_id in self._present():
-                self._addressed(packet)
+                for slot in self._present():
+                    self._single(slot, packet)
+            case _:
+                slots = self._slots(packet.servo_id)
+                if slots:
+                    self._addressed(slots, packet)
 
-    def _addressed(self, packet: Packet) -> None:
+    def _addressed(self, slots: list[int], packet: Packet) -> None:
         servo_id, data = packet.servo_id, packet.data
-        index = self.bank.ids.index(servo_id)
-        level = self.bank.read(servo_id, _RESPONSE_LEVEL, 1)[0]
+        level = self.bank.read_slot(slots[0], _RESPONSE_LEVEL, 1)[0]
         if packet.code == Code.READ:
             if len(data) == 2 and 0 < data[1] <= MAX_DATA:
-                self._answer(servo_id, address=data[0], size=data[1])
-        elif self._single(servo_id, packet) and (level > 0 or packet.code == Code.PING):
-            # A servo whose id was just written still answers this request under the old one.
-            self._answer(servo_id, self.bank.ids[index])
+                self._answer(servo_id, slots, address=data[0], size=data[1])
+        elif all(self._single(slot, packet) for slot in slots) and (level > 0 or packet.code == Code.PING):
+            self._answer(servo_id, slots)
 
-    def _single(self, servo_id: int, packet: Packet) -> bool:
+    def _single(self, slot: int, packet: Packet) -> bool:
         """Carry out an instruction on one servo; whether it was one that the servo knows."""
         data = packet.data
         match packet.code:
             case Code.PING:
                 pass
             case Code.WRITE if len(data) >= 2:
-                self._write(servo_id, data[0], data[1:])
+                self._write(slot, data[0], data[1:])
             case Code.REG_WRITE if len(data) >= 2:
-                self._registered[servo_id] = (data[0], data[1:])
+                self.bank.register_slot(slot, data[0], data[1:])
             case Code.ACTION:
-                registered = self._registered.pop(servo_id, None)
+                registered = self.bank.registered_slot(slot)
                 if registered is not None:
-                    self._write(servo_id, *registered)
+                    self._write(slot, *registered)
             case Code.RESET | Code.RESET_NEW:
-                self._registered.pop(servo_id, None)
-                self.bank.factory_reset(servo_id)
+                self.bank.factory_reset_slot(slot)
             case Code.REBOOT:
-                self._registered.pop(servo_id, None)
-                self.bank.reboot(servo_id)
+                self.bank.reboot_slot(slot)
             case Code.RECENTRE:
-                self.bank.write(servo_id, _TORQUE_ENABLE, _SET_MIDDLE)
+                self.bank.write_slot(slot, _TORQUE_ENABLE, _SET_MIDDLE)
             case _:
                 return False
         return True
 
-    def _write(self, servo_id: int, address: int, data: bytes) -> None:
+    def _write(self, slot: int, address: int, data: bytes) -> None:
         watched = self._on_goal is not None and address < _GOAL.end and address + len(data) > _GOAL.address
-        before = self.bank.read(servo_id, _GOAL.address, _GOAL.size) if watched else b""
-        self.bank.write(servo_id, address, data)
-        if self._on_goal is None or not watched or servo_id not in self.bank.ids:
+        before = self.bank.read_slot(slot, _GOAL.address, _GOAL.size) if watched else b""
+        self.bank.write_slot(slot, address, data)
+        if self._on_goal is None or not watched:
             return
-        after = self.bank.read(servo_id, _GOAL.address, _GOAL.size)
+        after = self.bank.read_slot(slot, _GOAL.address, _GOAL.size)
         if after != before:
             goal = decode_signed(int.from_bytes(after, "little"), _GOAL.sign_bit or 15)
-            self._on_goal(servo_id, self._last_feed_s, goal)
-
-    def _read(self, servo_id: int, address: int, size: int) -> bytes:
-        data = bytearray(self.bank.read(servo_id, address, size))
-        if servo_id in self._registered and address <= _ASYNC_FLAG < address + size:
-            data[_ASYNC_FLAG - address] = 1
-        return bytes(data)
+            self._on_goal(self.bank.read_slot(slot, _ID, 1)[0], self._last_feed_s, goal)
 
     def _sync_read(self, data: bytes) -> None:
         if len(data) < 3 or not 0 < data[1] <= MAX_DATA:
             return
         address, size = data[0], data[1]
-        present = self._present()
         for servo_id in data[2:]:
-            if servo_id in present:
-                self._answer(servo_id, address=address, size=size)
+            slots = self._slots(servo_id)
+            if slots:
+                self._answer(servo_id, slots, address=address, size=size)
             else:  # the next one waits out the turn of the silent one
                 self._line_free_s += (STATUS_OVERHEAD + size) * self._byte_s
 
@@ -237,30 +237,33 @@ class BusEmulator:
             return
         address, size = data[0], data[1]
         for start in range(2, len(data), size + 1):
-            if data[start] in self._present():  # a write before it may have changed an id
-                self._write(data[start], address, data[start + 1 : start + 1 + size])
+            for slot in self._slots(data[start]):  # looked up now: a write before it may have changed an id
+                self._write(slot, address, data[start + 1 : start + 1 + size])
 
     # -- answers ---------------------------------------------------------------------------------------------
 
-    def _present(self) -> tuple[int, ...]:
-        muted = self.faults.muted
-        return tuple(servo_id for servo_id in self.bank.ids_at(self._baud) if servo_id not in muted)
+    def _present(self) -> Mapping[int, int]:
+        hearing, muted = self.bank.hearing(self._baud), self.faults.muted
+        return {slot: at for slot, at in hearing.items() if at not in muted} if muted else hearing
 
-    def _answer(self, servo_id: int, id_now: int | None = None, *, address: int = 0, size: int = 0) -> None:
-        id_now = servo_id if id_now is None else id_now
-        delay_s = self.bank.read(id_now, _RETURN_DELAY, 1)[0] * RETURN_DELAY_S
+    def _slots(self, servo_id: int) -> list[int]:
+        return [slot for slot, at in self._present().items() if at == servo_id]
+
+    def _answer(self, servo_id: int, slots: Sequence[int], *, address: int = 0, size: int = 0) -> None:
+        delay_s = self.bank.read_slot(slots[0], _RETURN_DELAY, 1)[0] * RETURN_DELAY_S
         self._line_free_s += delay_s + (STATUS_OVERHEAD + size) * self._byte_s
-        self._outbox.append(_Answer(self._line_free_s, servo_id, id_now, self._baud, address, size))
+        self._outbox.append(_Answer(self._line_free_s, servo_id, slots, self._baud, address, size))
 
     def _frame(self, answer: _Answer) -> bytes:
-        ids = self.bank.ids
-        if answer.id_now not in ids:  # its id was changed while it was about to answer
+        slots = [slot for slot in answer.slots if self.bank.hears(slot)]
+        # Its cable is out by now; or its id is the broadcast's or beyond, which nobody can answer under.
+        if not slots or answer.servo_id > MAX_ID:
             return b""
-        data = self._read(answer.id_now, answer.address, answer.size) if answer.size else b""
-        frame = status(answer.servo_id, self.bank.error_byte(answer.id_now), data)
+        data = self.bank.read_slot(slots[0], answer.address, answer.size) if answer.size else b""
+        frame = status(answer.servo_id, self.bank.error_byte_slot(slots[0]), data)
         if answer.baud != self._baud:
             return self.faults.scramble(frame)
-        if ids.count(answer.id_now) > 1:
+        if len(slots) > 1:
             # Two servos drive the line at once, not quite together: nothing legible is left.
             return bytes(byte & (byte << 1 & 0xFF) for byte in frame)
         return frame

@@ -47,6 +47,10 @@ class ServoParameters:
     heat_capacity_j_per_k: float = 40.0
     """Case and motor; with ``thermal_resistance`` gives about +15 K in ten minutes under load."""
     thermal_resistance_k_per_w: float = 12.0
+    stale_goal_jump: bool = True
+    """Whether torque-on chases whatever goal is in RAM, the cautious assumption; else the servo holds still
+    until it is told a goal. Nobody has documented which of the two this model does.
+    """
 
     def stall_force_nm(self, voltage_v: FloatArray) -> FloatArray:
         """Torque at full duty and standstill, shape (n,)."""

@@ -13,6 +13,8 @@ from robot.twin.motor import ServoParameters
 
 PROTECTION_UNIT_S = 0.01
 """One unit of the protection time and over-current time registers."""
+SETTLED_K = 0.4
+"""So near to what is around it a servo reads as that."""
 
 
 class Protection:
@@ -66,6 +68,12 @@ class Protection:
         """
         self.overloaded[i] = self.over_current[i] = False
         self._overload_s[i] = self._over_current_s[i] = 0.0
+
+    @property
+    def settling(self) -> bool:
+        """Whether temperature or voltage will change though nothing is driven."""
+        warm = np.abs(self.temperature_c - self._parameters.ambient_c) > SETTLED_K
+        return bool(warm.any() or (self.voltage_v != self.supply_v).any())
 
     @property
     def limp(self) -> NDArray[np.bool_]:

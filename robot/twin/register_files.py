@@ -31,6 +31,8 @@ class RegisterFiles:
         self.ram = np.zeros((self.n, FILE_SIZE), dtype=np.uint8)
         """What reads see."""
         self._eeprom = np.zeros((self.n, FILE_SIZE), dtype=np.uint8)
+        self.registered: dict[int, tuple[int, bytes]] = {}
+        """Slot -> address and data of a write that waits for its action."""
         for slot, values in enumerate(eeprom):
             for name, register in REGISTERS.items():
                 self._store(self._eeprom, slot, name, values.get(name, register.default))
@@ -67,7 +69,8 @@ class RegisterFiles:
         return {register.name for register in touched}
 
     def boot(self, slot: int) -> None:
-        """RAM falls back to what EEPROM keeps; the torque limit starts as the greatest torque."""
+        """RAM falls back to what EEPROM keeps, nothing waits; the torque limit is the greatest torque."""
+        self.registered.pop(slot, None)
         self.ram[slot] = self._eeprom[slot]
         self.put(slot, "torque_limit", self.get(slot, "max_torque"))
 

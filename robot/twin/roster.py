@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from robot.registers import BAUD_BY_CODE, REGISTERS
@@ -27,7 +29,7 @@ class Roster:
         self._files = files
         self.powered = np.ones(files.n, dtype=bool)
         self.deaf = np.zeros(files.n, dtype=bool)
-        self._hearing: dict[int | None, tuple[int, ...]] = {}
+        self._hearing: dict[int | None, dict[int, int]] = {}
         self._slots: dict[int, list[int]] = {}
 
     def recount(self) -> None:
@@ -35,14 +37,16 @@ class Roster:
         self._hearing.clear()
         self._slots.clear()
 
-    def ids(self, baud: int | None = None) -> tuple[int, ...]:
-        """Ids of those who hear, in the order of the joints, at this speed or at any."""
+    def hearing(self, baud: int | None = None) -> Mapping[int, int]:
+        """Slot -> id of those who hear, in the order of the joints, at this speed or at any."""
         found = self._hearing.get(baud)
         if found is None:
             ram, hears = self._files.ram, self.powered & ~self.deaf
             if baud is not None:
                 hears &= _SPEED_OF_CODE[ram[:, _BAUD]] == baud
-            found = self._hearing[baud] = tuple(ram[hears, _ID].tolist())
+            found = self._hearing[baud] = {
+                slot: int(ram[slot, _ID]) for slot in np.flatnonzero(hears).tolist()
+            }
         return found
 
     def slots(self, servo_id: int) -> list[int]:

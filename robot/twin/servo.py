@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,9 +64,7 @@ class ServoBank:
     Args:
         eeprom: one mapping of register name to value for each servo, over the factory defaults.
         zero_tick: present-position reading of each joint at the model's zero angle, shape (6,).
-        parameters: supply and motor constants.
-        stale_goal_jump: whether torque-on chases whatever goal the RAM holds, the cautious assumption
-            about firmware that nobody has documented.
+        parameters: supply, motor constants and what the firmware does.
     """
 
     def __init__(
@@ -74,11 +72,8 @@ class ServoBank:
         eeprom: Sequence[dict[str, int]],
         zero_tick: FloatArray,
         parameters: ServoParameters | None = None,
-        *,
-        stale_goal_jump: bool = True,
     ) -> None:
         self.parameters = parameters or ServoParameters()
-        self.stale_goal_jump = stale_goal_jump
         self.n = len(eeprom)
         self._built_zero_tick = zero_tick.astype(np.float64).copy()
         self._zero_tick = self._built_zero_tick.copy()
@@ -111,43 +106,74 @@ class ServoBank:
     @property
     def ids(self) -> tuple[int, ...]:
         """Ids of the servos that hear, in the order of the joints; a double id stands there twice."""
-        return self._roster.ids()
+        return tuple(self._roster.hearing().values())
 
-    def ids_at(self, baud: int) -> tuple[int, ...]:
-        """Those of :attr:`ids` that hear at this speed."""
-        return self._roster.ids(baud)
+    def hearing(self, baud: int) -> Mapping[int, int]:
+        """Slot -> id of the servos that hear at this speed, in the order of the joints."""
+        return self._roster.hearing(baud)
 
-    def read(self, servo_id: int, address: int, size: int) -> bytes:
-        """Bytes of one register file, of the first servo with this id; past its end are zeros."""
-        i = self.slots(servo_id)[0]
+    def hears(self, slot: int) -> bool:
+        """Whether a servo has power and is not deaf."""
+        return slot in self._roster.hearing()
+
+    def read_slot(self, slot: int, address: int, size: int) -> bytes:
+        """Bytes of one register file; past its end are zeros."""
         if address < _PRESENT_END and address + size > _PRESENT_FIRST:
-            self._refresh(i, range(address, address + size))
-        data = self._files.ram[i, address : address + size].tobytes()
+            self._refresh(slot, range(address, address + size))
+        data = self._files.ram[slot, address : address + size].tobytes()
         return data + bytes(size - len(data))
 
-    def write(self, servo_id: int, address: int, data: bytes) -> None:
+    def write_slot(self, slot: int, address: int, data: bytes) -> None:
         """Write bytes as the firmware would: read-only addresses are skipped, actions take effect."""
-        for i in self.slots(servo_id):
-            torque = self._get(i, "torque_enable")
-            self._react(i, self._files.write(i, address, data), torque)
+        torque = self._get(slot, "torque_enable")
+        self._react(slot, self._files.write(slot, address, data), torque)
 
-    def error_byte(self, servo_id: int) -> int:
+    def register_slot(self, slot: int, address: int, data: bytes) -> None:
+        """Keep a write until :meth:`registered_slot`, a newer one, or a reboot."""
+        self._files.registered[slot] = address, data
+
+    def registered_slot(self, slot: int) -> tuple[int, bytes] | None:
+        """Address and data of the write that is kept, which is then forgotten."""
+        return self._files.registered.pop(slot, None)
+
+    def error_byte_slot(self, slot: int) -> int:
         """Error byte that the servo puts into its status packets."""
-        i = self.slots(servo_id)[0]
         if self._dirty:
             self._recompute()
-        return self._protection.status(i)
+        return self._protection.status(slot)
+
+    def reboot_slot(self, slot: int) -> None:
+        """Power cycle one servo: RAM registers fall back, torque is off, latched errors are gone."""
+        self._files.boot(slot)
+        self._clear_protection(slot)
+        self._roster.deaf[slot] = False
+        self._roster.recount()
+        self._goal[slot] = 0.0
+
+    def factory_reset_slot(self, slot: int) -> None:
+        """Reset EEPROM to what leaves the factory, keeping the id, then reboot."""
+        self._files.reset(slot)
+        self.reboot_slot(slot)
+
+    # -- the same by id, without a wire between --------------------------------------------------------------
+
+    def read(self, servo_id: int, address: int, size: int) -> bytes:
+        """As :meth:`read_slot`, of the first servo with this id."""
+        return self.read_slot(self.slots(servo_id)[0], address, size)
+
+    def write(self, servo_id: int, address: int, data: bytes) -> None:
+        """As :meth:`write_slot`, to all servos with this id."""
+        for slot in self.slots(servo_id):
+            self.write_slot(slot, address, data)
+
+    def error_byte(self, servo_id: int) -> int:
+        """As :meth:`error_byte_slot`, of the first servo with this id."""
+        return self.error_byte_slot(self.slots(servo_id)[0])
 
     def reboot(self, servo_id: int) -> None:
-        """Power cycle one servo: RAM registers fall back, torque is off, latched errors are gone."""
-        for i in self.slots(servo_id):
-            self._boot(i)
-
-    def factory_reset(self, servo_id: int) -> None:
-        """Reset EEPROM to what leaves the factory, keeping the id, then reboot."""
-        for i in self.slots(servo_id):
-            self._files.reset(i)
-            self._boot(i)
+        """As :meth:`reboot_slot`, all servos with this id."""
+        for slot in self.slots(servo_id):
+            self.reboot_slot(slot)
 
     # -- what happens to servos --------------------------------------------------------------------------
 
@@ -158,14 +184,14 @@ class ServoBank:
     def power_cycle(self) -> None:
         """Switch the supply off and on again: all connected servos boot."""
         for i in np.flatnonzero(self._roster.powered).tolist():
-            self._boot(i)
+            self.reboot_slot(i)
 
     def plug(self, slots: Collection[int]) -> None:
         """Connect these servos' cables and no others; one that gets power boots."""
         for i in range(self.n):
             connected, self._roster.powered[i] = bool(self._roster.powered[i]), i in slots
             if not connected and self._roster.powered[i]:
-                self._boot(i)
+                self.reboot_slot(i)
         self._roster.recount()
         self._dirty = True
 
@@ -282,12 +308,12 @@ class ServoBank:
 
     @property
     def idle(self) -> bool:
-        """Whether no servo is driven and nothing is waiting to happen."""
-        waiting = self._dirty or self._pending or (self._protection.voltage_v != self.supply_v).any()
+        """Whether no servo is driven or cooling down and nothing is waiting to happen."""
+        waiting = self._dirty or self._pending or self._protection.settling
         return not (waiting or self._on.any() or self.velocity_rad_s.any())
 
     def present_tick(self, index: int) -> float:
-        """Position reading before rounding: angle over zero, minus nothing (the offset is in zero_tick)."""
+        """Position reading before rounding: angle over zero, less what the offset has grown."""
         shift = self._offset(index) - self._built_offset[index]
         return float(self._zero_tick[index] + self.position_rad[index] * TICKS_PER_RAD - shift)
 
@@ -298,13 +324,6 @@ class ServoBank:
 
     def _offset(self, i: int) -> int:
         return self._get(i, "homing_offset")
-
-    def _boot(self, i: int) -> None:
-        self._files.boot(i)
-        self._clear_protection(i)
-        self._roster.deaf[i] = False
-        self._roster.recount()
-        self._goal[i] = 0.0
 
     def _react(self, i: int, names: set[str], torque: int) -> None:
         """Act on written registers; ``torque`` is what torque enable held before."""
@@ -326,7 +345,8 @@ class ServoBank:
         self._clear_protection(i)
         present = self.present_tick(i)
         self._profile.jump_to(i, self._to_zero_frame(i, present))
-        goal = self._clamped_goal(i) if self.stale_goal_jump else self._to_zero_frame(i, present)
+        stale = self.parameters.stale_goal_jump
+        goal = self._clamped_goal(i) if stale else self._to_zero_frame(i, present)
         if not any(pending[1] == i for pending in self._pending):
             self._goal[i] = goal
 
@@ -399,7 +419,7 @@ class ServoBank:
             encode_signed(load, 10),
             _within(round(float(self._protection.voltage_v[i]) / VOLTAGE_V_PER_UNIT), 0, 255),
             _within(temperature, 0, 255),
-            0,
+            int(i in self._files.registered),
             self._protection.status(i),
             int(speed != 0),
             position,
@@ -414,9 +434,7 @@ def _within(value: int, low: int, high: int) -> int:
 
 def _used_up(wild: dict[int, tuple[int, int]], i: int, otherwise: int) -> int:
     """The wild value of one more reading while there are some left."""
-    value, left = wild.get(i, (otherwise, 0))
+    value, left = wild.pop(i, (otherwise, 0))
     if left > 1:
         wild[i] = value, left - 1
-    else:
-        wild.pop(i, None)
-    return value
+    return value if left else otherwise

@@ -175,6 +175,47 @@ def test_double_ids_collide(bus: BusEmulator, bank: ServoBank) -> None:
     assert PacketParser.for_status(15).feed(bus.due(1.0)) == []
 
 
+@pytest.mark.parametrize("value", [254, 255])
+def test_a_servo_whose_id_is_no_id_says_nothing_and_can_be_given_another(
+    bus: BusEmulator, bank: ServoBank, value: int
+) -> None:
+    assert ask(bus, packets.write(4, 5, bytes((value,)))) == [Packet(4, 0, b"")]
+    assert bank.ids == (1, 2, 3, value, 5, 6)
+    assert [p.servo_id for p in ask(bus, packets.ping(packets.BROADCAST_ID), 2.0)] == [1, 2, 3, 5, 6]
+    assert [p.servo_id for p in ask(bus, packets.sync_read((1, value, 2), 56, 2), 4.0)] == [1, 2]
+    bank.plug({3})
+    assert ask(bus, packets.write(packets.BROADCAST_ID, 5, b"\x04"), 6.0) == []
+    assert bank.ids == (4,)
+
+
+@pytest.mark.parametrize("fault", ["lose", "corrupt", "truncate", "lose_share", "corrupt_share"])
+@pytest.mark.parametrize("way", ["deaf", "unplugged", "renamed"])
+def test_faults_of_an_answer_whose_servo_has_gone(
+    bus: BusEmulator, bank: ServoBank, fault: str, way: str
+) -> None:
+    bus.feed(packets.ping(4), 0.0)
+    setattr(bus.faults, fault, 1.0 if fault.endswith("share") else {4: 1})
+    match way:
+        case "deaf":
+            bank.overload(4, deaf=True)
+        case "unplugged":
+            bank.plug({0, 1})
+        case "renamed":
+            bank.force(4, "id", 255)
+    assert PacketParser().feed(bus.due(1.0)) == []
+    bus.faults.lose_share = bus.faults.corrupt_share = 0.0
+    assert len(ask(bus, packets.ping(1), 2.0)) == 1
+
+
+def test_servos_with_one_id_at_two_speeds_do_not_meet(bus: BusEmulator, bank: ServoBank) -> None:
+    bank.force(2, "baud_rate", 1)
+    bank.force(2, "id", 3)
+    assert ask(bus, packets.write(3, 41, b"\x07")) == [Packet(3, 0, b"")]
+    assert ask(bus, packets.read(3, 41, 1), 2.0) == [Packet(3, 0, b"\x07")]
+    bus.set_baud(500_000)
+    assert ask(bus, packets.read(3, 41, 1), 4.0) != [Packet(3, 0, b"\x07")]
+
+
 def test_lost_corrupt_noisy_and_late_answers(bus: BusEmulator) -> None:
     bus.faults.lose[1] = 1
     assert ask(bus, packets.read(1, 3, 2), 0.0) == []

@@ -7,7 +7,8 @@ import pytest
 
 from robot.registers import REGISTERS, STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE, StatusBit, encode_signed
 from robot.twin.lockstep import LockstepArm
-from robot.twin.world import World
+from robot.twin.motor import ServoParameters
+from robot.twin.world import World, WorldConfig
 
 
 def get(world: World, servo_id: int, name: str) -> int:
@@ -79,16 +80,29 @@ def test_a_stale_goal_is_chased_when_torque_comes_on(world):
     assert abs(world.joint_user[0] - before) > 45.0
 
 
+def test_a_firmware_that_ignores_a_stale_goal_holds_still_until_it_is_told_one():
+    world = World(WorldConfig(follower=ServoParameters(stale_goal_jump=False)))
+    world.follower.reboot(1)
+    before = world.joint_user[0]
+    put(world, 1, "torque_enable", 1)
+    run(world, 0.5)
+    assert world.joint_user[0] == pytest.approx(before, abs=1.0)
+    put(world, 1, "goal_position", 2500)
+    run(world, 0.5)
+    assert abs(world.joint_user[0] - before) > 20.0
+
+
 def test_goal_speed_limits_the_motion_and_position_limits_clamp_the_goal(world):
     LockstepArm(world).enable()
     put(world, 1, "goal_speed", 200)  # 17.6 deg/s
+    put(world, 1, "max_position", 2600)  # long before the mechanical stop
     put(world, 1, "goal_position", 4095)
     before = world.joint_user[0]
     run(world, 1.0)
     assert 10.0 < world.joint_user[0] - before < 18.5
     put(world, 1, "goal_speed", 0)
     run(world, 3.0)
-    assert get(world, 1, "present_position") <= get(world, 1, "max_position") + 8
+    assert 2500 < get(world, 1, "present_position") <= 2608
 
 
 def test_a_higher_p_gain_sags_less(world):
@@ -233,7 +247,7 @@ def set_middle(world: World, servo_id: int) -> None:
 
 
 def factory_reset(world: World, servo_id: int) -> None:
-    world.follower.factory_reset(servo_id)
+    world.follower.factory_reset_slot(servo_id - 1)
 
 
 @pytest.mark.parametrize("shift", [home, set_middle, factory_reset])

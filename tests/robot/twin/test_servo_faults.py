@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from robot import packets
 from robot.errors import ConfigError, ServoError
 from robot.registers import REGISTERS, StatusBit, decode_signed
 from robot.twin.bus_faults import BusFaults
+from robot.twin.emulator import BusEmulator
 from robot.twin.faults import parse_fault
 from robot.twin.lockstep import LockstepArm
 from robot.twin.servo import ServoBank
@@ -112,6 +114,14 @@ def test_a_wild_temperature_is_one_reading_and_misleads_no_protection(world: Wor
     assert [get(bank, 2, "present_temperature") for _ in range(3)] == [92, 92, 25]
     run(world, 0.2)
     assert bank.error_byte(2) == 0
+    happen(bank, "glitch", servo_id=2, temperature_c=92, count=0)
+    assert get(bank, 2, "present_temperature") == 25
+
+
+def test_an_idle_leader_cools(world: World) -> None:
+    happen(world.leader, "heat", servo_id=3, temperature_c=80)
+    run(world, 10.0)
+    assert 78 < world.leader.temperature_c[2] < 79.5  # 1/480 of what it is too warm in a second
 
 
 def test_a_wild_position_is_read_and_not_regulated_on(world: World) -> None:
@@ -170,6 +180,20 @@ def test_a_stuck_leader_is_not_driven(world: World) -> None:
         bank.write(1, REGISTERS[register].address, value.to_bytes(REGISTERS[register].size, "little"))
     run(world, 0.5)
     assert get(bank, 1, "present_position") == before
+
+
+@pytest.mark.parametrize("boot", ["reboot", "power_cycle", "reset"])
+def test_a_write_that_waits_for_its_action_is_forgotten_at_a_boot(world: World, boot: str) -> None:
+    bank, bus = world.follower, BusEmulator(world.follower)
+    bus.feed(packets.reg_write(1, 41, b"\x07"), 0.0)
+    assert get(bank, 1, "async_write_flag") == 1
+    if boot == "reset":
+        world.reset()
+    else:
+        happen(bank, boot, **({"servo_id": 1} if boot == "reboot" else {}))
+    assert get(bank, 1, "async_write_flag") == 0
+    bus.feed(packets.action(), 1.0)
+    assert get(bank, 1, "acceleration") != 7
 
 
 def test_a_reset_ends_what_is_no_eeprom(world: World) -> None:
