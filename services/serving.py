@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.manifest import read_manifest
-from robot.config import RobotConfig, load_robot
+from robot.config import load_robot
 from robot.errors import CommandError, ConfigError
 from robot.mailbox import MailboxClient
 from robot.runtime import Runtime
@@ -30,7 +30,6 @@ from services.supervisor import Supervisor, remove_leftovers, service_specs, wri
 
 log = logging.getLogger(__name__)
 
-PARK_S = 12.0
 READY_PERIOD_S = 0.5
 
 
@@ -94,7 +93,6 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
             twin=twin,
             environment={"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"},
         )
-        supervisor.before_stop = lambda: park(runtime, config, supervisor, say)
         supervisor.on_death = lambda name: hold_without_api(runtime, name)
         herald = Herald(options, say)
         supervisor.run(herald.poll)
@@ -159,26 +157,6 @@ def hold_without_api(runtime: Runtime, name: str) -> None:
             log.warning("the API has died while the arm moved: it holds")
     except CommandError as error:
         log.warning("the API has died while the arm moved, the controller does not answer: %s", error)
-    finally:
-        link.close()
-
-
-def park(runtime: Runtime, config: RobotConfig, supervisor: Supervisor, say: Callable[[str], None]) -> None:
-    """Bring the arm to rest and cut its torque; give up after a while, or at a second signal."""
-    link = RobotLink(runtime, ())
-    client = MailboxClient(runtime.controller_socket)
-    try:
-        if link.status().get("mode", "off") == "off" or not link.controller_alive():
-            return
-        client.ask({"op": "stop", "level": "park"}, timeout_s=1.0)
-        say("parking the arm (again to stop at once)")
-        deadline_s = time.monotonic() + PARK_S
-        while time.monotonic() < deadline_s and not supervisor.hurried:
-            if link.controller_alive() and link.status().get("mode") in ("off", "fault"):
-                return
-            time.sleep(0.05)
-    except CommandError as error:
-        say(f"the arm could not be parked, it holds its position: {error}")
     finally:
         link.close()
 

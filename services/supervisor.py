@@ -28,6 +28,8 @@ from services.status_board import ProcessInfo, StatusBoard
 POLL_S = 0.1
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
+AT_ONCE_S = 2.0
+"""Time that a child has to end once it is to end at once."""
 STABLE_S = 20.0
 """A child that lived this long is started again without a growing pause."""
 
@@ -85,10 +87,9 @@ class Supervisor:
 
     Args:
         runtime: Folder and names of this service; the folder exists.
-        specs: Children in the order of their start; they are stopped in reverse.
+        specs: Children in the order of their start; they are ended in reverse.
         board: Where events and faults are published.
         twin: The twin's process, if the robot is the twin.
-        before_stop: Called once before the children are terminated: brings the arm to rest.
         on_death: Called with the name of a child that has died, before it is started again.
         environment: Extra environment variables for the children.
     """
@@ -97,7 +98,6 @@ class Supervisor:
     specs: tuple[ChildSpec, ...]
     board: StatusBoard
     twin: Twin | None = None
-    before_stop: Callable[[], None] | None = None
     on_death: Callable[[str], None] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     children: dict[str, Child] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Supervisor:
     def run(self, on_poll: Callable[[], None] | None = None) -> None:
         """Start everything and watch it until SIGTERM, SIGINT or SIGHUP; then stop it in order.
 
-        A second signal while the arm is being parked skips the parking.
+        A second signal is passed on, so that an arm that is being parked stops at once.
         """
         previous = {
             s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -128,8 +128,8 @@ class Supervisor:
 
     @property
     def hurried(self) -> bool:
-        """Whether a second signal asked to stop at once."""
-        return self._stop_signals > 1
+        """Whether a second signal asked to end at once, or there is no arm left that could be parked."""
+        return self._stop_signals > 1 or self._twin_lost
 
     def start(self) -> None:
         """Start all children and open the command socket."""
@@ -164,16 +164,9 @@ class Supervisor:
         self._watch_twin()
 
     def stop(self) -> None:
-        """Bring the arm to rest, end the children in reverse order, remove sockets and segments."""
-        try:
-            if self.before_stop is not None and self.children and not self._twin_lost:
-                self.before_stop()
-        finally:
-            self._end_children()
-
-    def _end_children(self) -> None:
+        """End the children one after the other, in reverse order, then the twin; safe to call twice."""
         for child in reversed(list(self.children.values())):
-            _terminate(child)
+            self._terminate(child)
             child.info.state = "stopped"
         self.children.clear()
         if self.twin is not None:
@@ -182,6 +175,21 @@ class Supervisor:
             self._mailbox.close()
             self._mailbox = None
         self.board.publish()
+
+    def _terminate(self, child: Child) -> None:
+        process, child.process = child.process, None
+        if process is None:
+            return
+        deadline_s = time.monotonic() + child.spec.stop_s
+        process.terminate()
+        while process.poll() is None:
+            now_s = time.monotonic()
+            if self.hurried:  # a second SIGTERM, repeated: one that comes too soon is lost in the first
+                deadline_s = min(deadline_s, now_s + AT_ONCE_S)
+                process.terminate()
+            if now_s > deadline_s:
+                process.kill()
+            time.sleep(0.02)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._stop_signals += 1
@@ -248,22 +256,8 @@ def describe_exit(status: int) -> str:
     return f"was killed (signal {-status})" if status < 0 else f"ended with status {status}"
 
 
-def _terminate(child: Child) -> None:
-    process = child.process
-    if process is None:
-        return
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(child.spec.stop_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    child.process = None
-
-
 def service_specs(runtime: Runtime, *, policy: bool) -> tuple[ChildSpec, ...]:
-    """The children of ``so101 serve``. The controller starts first and ends last."""
+    """The children of ``so101 serve``. The controller ends first: the API takes a stop while it parks."""
     folder = (str(runtime.folder),)
     lost = (
         "controller_lost",
@@ -275,7 +269,7 @@ def service_specs(runtime: Runtime, *, policy: bool) -> tuple[ChildSpec, ...]:
     cameras = ChildSpec("cameras", "services.processes.cameras", folder, nice=1, what="the camera process")
     worker = ChildSpec("worker", "services.processes.worker", folder, nice=2, what="the policy worker")
     api = ChildSpec("api", "services.processes.api", folder, nice=5, what="the API", stop_s=4.0)
-    return (controller, cameras, *((worker,) if policy else ()), api)
+    return (cameras, *((worker,) if policy else ()), api, controller)
 
 
 def write_description(runtime: Runtime, description: dict[str, Any]) -> None:

@@ -120,30 +120,36 @@ def source_factories(
 class Shutdown:
     """SIGTERM or ctrl-C: park, let go, and end; in bounded time.
 
-    The park is asked for once. Whatever stops it, a person or a fault, leaves the arm holding where it is.
+    The park is asked for once. Whatever stops it, a person, a fault or a second signal, leaves the arm
+    holding where it is.
 
     The kernel sends the same signal when the supervisor has died. Nobody has asked for a motion then: the
     arm is left holding its last goal, as after any crash.
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._signals = 0
         self._parent = os.getppid()
         self._deadline_s: float | None = None
 
     def on_signal(self, number: int, stack: FrameType | None) -> None:
         """Signal handler."""
-        self._asked = True
+        self._signals += 1
 
     def keep_going(self, controller: Controller) -> bool:
         """Whether the loop has to go on; asked once per tick."""
-        if not self._asked:
+        if self._signals == 0:
             return True
         modes, now_s = controller.modes, controller.clock.now_s()
         if os.getppid() != self._parent:
             log.warning("the supervisor is gone: the arm holds where it is")
             return False
         if not modes.driven:
+            if modes.energised:
+                log.warning("not driven (%s): what has torque goes on holding", modes.reason)
+            return False
+        if self._signals > 1:
+            log.warning("asked again: the arm holds where it is")
             return False
         if self._deadline_s is None:
             return self._park(modes, now_s)
@@ -157,7 +163,7 @@ class Shutdown:
 
     def _park(self, modes: Modes, now_s: float) -> bool:
         """Ask for it, once; whether the arm is under way."""
-        log.info("asked to end: parking")
+        log.info("asked to end: parking the arm (Ctrl-C again stops it at once)")
         self._deadline_s = now_s + PARK_S
         try:
             modes.stop("park", now_s, "asked to end")

@@ -122,7 +122,7 @@ def test_process_that_is_to_end_parks_and_lets_go(mode: str) -> None:
     rig.check_smooth()
 
 
-@pytest.mark.parametrize("what", ["person", "servo"])
+@pytest.mark.parametrize("what", ["person", "servo", "second signal"])
 def test_park_at_the_end_that_is_stopped_is_not_asked_for_again(
     what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -133,14 +133,30 @@ def test_park_at_the_end_that_is_stopped_is_not_asked_for_again(
         rig.ticks(1)
     if what == "person":
         assert rig.ask(op="stop", level="hold") == {"ok": True}
-    else:
+    elif what == "servo":
         rig.arm.read_error = lost(3)
+    else:
+        shutdown.on_signal(signal.SIGTERM, None)
     assert ticks_until_the_end(rig, shutdown) < 5
     assert rig.arm.torque
     assert abs(rig.arm.goals[-1] - PARK).max() > 5.0
     assert abs(rig.arm.goals[-1] - READY).max() < 50.0
-    said = {"person": "stop", "servo": "servo_lost"}[what]
-    assert any("parking was stopped" in line and said in line for line in caplog.messages)
+    said = {
+        "person": "stopped (stop)",
+        "servo": "stopped (fault: servo_lost)",
+        "second signal": "asked again",
+    }
+    assert any(said[what] in line for line in caplog.messages)
+
+
+def test_arm_that_only_some_servos_hold_is_not_energised_to_park_it(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig().go("ready")
+    rig.arm.limp = True
+    rig.until("fault")
+    goals = len(rig.arm.goals)
+    assert ticks_until_the_end(rig, ended(rig)) == 0
+    assert len(rig.arm.goals) == goals
+    assert any("what has torque goes on holding" in line for line in caplog.messages)
 
 
 def test_park_at_the_end_that_the_table_prevents_is_not_tried_for_ever() -> None:

@@ -51,6 +51,25 @@ def test_starts_runs_and_parks_on_sigterm(rig: Rig) -> None:
     arm.close()
 
 
+@pytest.mark.parametrize("by", ["stop", "second signal"])
+def test_park_at_the_end_can_be_stopped(rig: Rig, by: str) -> None:
+    rig.start()
+    assert rig.process is not None
+    rig.process.send_signal(signal.SIGTERM)
+    rig.until_mode("parking")
+    if by == "stop":
+        assert rig.ask(op="stop", level="hold") == {"ok": True}
+    else:
+        rig.process.send_signal(signal.SIGTERM)
+    assert rig.process.wait(3) == 0
+    ended_s = time.monotonic()
+    arm = ServoArm.connect(rig.twin.follower, load_calibration(FOLDER / CONFIG.calibration))
+    assert arm.torque_enabled()
+    assert np.abs(arm.read().position - CONFIG.park_pose.array()).max() > 10.0
+    arm.close()
+    assert not rig.goals_since(ended_s)
+
+
 def test_flood_of_commands_does_not_stop_the_loop(rig: Rig) -> None:
     end_s = time.monotonic() + 1.5
     refused = 0

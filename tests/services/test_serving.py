@@ -1,30 +1,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from services.serving import hold_without_api, park, runtime_folder, undisturbed
+from services.serving import hold_without_api, runtime_folder, undisturbed
 from tests.services.conftest import Service
 
 
-def gone(line: str) -> None:
-    raise BrokenPipeError("the terminal is gone")
+def test_a_terminal_that_is_gone_ends_nothing() -> None:
+    def gone(line: str) -> None:
+        raise BrokenPipeError("the terminal is gone")
 
-
-@pytest.mark.slow
-def test_the_arm_is_parked_although_the_terminal_is_gone(service: Service) -> None:
-    service.start()
-    supervisor: Any = SimpleNamespace(hurried=False)
-    park(service.runtime, service.config, supervisor, undisturbed(gone))
-    assert service.controller.moving()[-1] == {"op": "stop", "level": "park"}
-    assert service.mode() == "off"
-    service.start()
-    with pytest.raises(BrokenPipeError):  # it was told before anything was said
-        park(service.runtime, service.config, supervisor, gone)
-    assert service.controller.moving()[-1] == {"op": "stop", "level": "park"}
+    undisturbed(gone)("ready")
 
 
 def test_a_dead_api_holds_an_arm_that_moves_and_nothing_else(service: Service) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,14 @@ from robot.mailbox import MailboxClient
 from robot.runtime import Runtime
 from robot.seqlock import SharedBlock
 from services.status_board import BOARD_BYTES, StatusBoard
-from services.supervisor import ChildSpec, Supervisor, describe_exit, remove_leftovers, write_description
+from services.supervisor import (
+    ChildSpec,
+    Supervisor,
+    describe_exit,
+    remove_leftovers,
+    service_specs,
+    write_description,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SLEEPER = "import sys, time\nopen(sys.argv[1], 'a').write('up\\n')\ntime.sleep(60)\n"
@@ -100,26 +108,65 @@ def test_a_child_that_cannot_live_is_tried_with_growing_pauses(
     assert worker.pause_s >= 1.0
 
 
-def test_children_give_way_by_nice_and_stop_in_order(supervisor: Supervisor) -> None:
+def test_children_give_way_by_nice_and_stop_in_order(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     until(supervisor, lambda: supervisor.children["worker"].info.state == "running")
     controller, worker = pid(supervisor, "controller"), pid(supervisor, "worker")
     assert os.getpriority(os.PRIO_PROCESS, worker) == os.getpriority(os.PRIO_PROCESS, controller) + 3
-    asked: list[bool] = []
-    supervisor.before_stop = lambda: asked.append(alive(controller) and alive(worker))
+    told: list[tuple[int, bool]] = []
+    real = subprocess.Popen.terminate
+
+    def terminate(process: subprocess.Popen[bytes]) -> None:
+        told.append((process.pid, alive(controller)))
+        real(process)
+
+    monkeypatch.setattr(subprocess.Popen, "terminate", terminate)
     supervisor.stop()
-    assert asked == [True] and not alive(controller) and not alive(worker)
+    assert told == [(worker, True), (controller, True)] and not alive(controller) and not alive(worker)
 
 
-def test_children_end_in_order_whatever_befalls_the_parking(supervisor: Supervisor) -> None:
-    controller, worker = pid(supervisor, "controller"), pid(supervisor, "worker")
+def test_the_arm_is_parked_while_the_api_takes_a_stop(tmp_path: Path) -> None:
+    for policy in (True, False):
+        names = [spec.name for spec in service_specs(Runtime(tmp_path / "so101-x"), policy=policy)]
+        assert names[-2:] == ["api", "controller"]  # they end in reverse
 
-    def fail() -> None:
-        raise BrokenPipeError("the terminal is gone")
 
-    supervisor.before_stop = fail
-    with pytest.raises(BrokenPipeError):
-        supervisor.stop()
-    assert not alive(controller) and not alive(worker) and supervisor.children == {}
+PARKING = """
+import pathlib, signal, sys, time
+count = 0
+def more(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGTERM, more)
+log = pathlib.Path(sys.argv[1])
+log.write_text("up")
+while count < 1:
+    time.sleep(0.01)
+log.write_text("parking")
+while count < 2:
+    time.sleep(0.01)
+log.write_text("held")
+"""
+
+
+def test_a_second_signal_reaches_what_takes_its_time_to_end(tmp_path: Path, supervisor: Supervisor) -> None:
+    (tmp_path / "parking.py").write_text(PARKING)
+    log = tmp_path / "parking.log"
+    supervisor.children["worker"].spec = ChildSpec("worker", "parking", (str(log),), stop_s=30.0)
+    os.kill(pid(supervisor, "worker"), signal.SIGKILL)
+    until(supervisor, lambda: log.is_file() and log.read_text() == "up")
+    ended = threading.Thread(target=supervisor.stop)
+    ended.start()
+    supervisor._on_signal(signal.SIGINT, None)
+    until_s = time.monotonic() + 10.0
+    while log.read_text() != "parking":
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+    assert ended.is_alive()
+    supervisor._on_signal(signal.SIGINT, None)
+    ended.join(10)
+    assert not ended.is_alive() and log.read_text() == "held"
 
 
 def test_a_child_that_ignores_the_signal_is_killed(tmp_path: Path, supervisor: Supervisor) -> None:
