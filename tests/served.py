@@ -27,9 +27,14 @@ FINAL = ("succeeded", "failed", "cancelled")
 
 
 class Served:
-    """One running service."""
+    """One running service.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Of what it keeps while it runs.
+        robot: Robot file, or the name of a shipped one.
+    """
+
+    def __init__(self, folder: Path, robot: str = "twin") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -38,6 +43,8 @@ class Served:
             "-m",
             "services.cli",
             "serve",
+            "--robot",
+            robot,
             "--port",
             str(port),
             "--policy",
@@ -118,12 +125,12 @@ class Served:
 
 
 @contextlib.contextmanager
-def served() -> Iterator[Served]:
+def served(robot: str = "twin") -> Iterator[Served]:
     """A service that has come up."""
     if not (BUNDLE / "manifest.json").is_file():
         pytest.skip(f"no policy bundle at {BUNDLE}: make policy")
     with tempfile.TemporaryDirectory(prefix="so101live") as folder:
-        service = Served(Path(folder))
+        service = Served(Path(folder), robot)
         try:
             service.until(service.usable, 120, "readyz")
             yield service

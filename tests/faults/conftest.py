@@ -1,4 +1,4 @@
-"""One live stack for each module, and the reaction times that its tests have measured."""
+"""One live stack for all of this folder, and the reaction times that its tests have measured."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{name}: {words}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def twin() -> Iterator[TwinProcess]:
     with TwinProcess(cameras=False, bare=True) as twin:
         yield twin
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory, twin: TwinProcess) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("stack")
     rig = Rig(folder, twin, quick_robot(folder))

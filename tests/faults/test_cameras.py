@@ -11,6 +11,7 @@ import pytest
 
 from robot.telemetry import MODES, Record
 from robot.twin.client import TwinControl
+from tests.rig import quick_robot
 from tests.served import FINAL, Served, served
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -20,8 +21,8 @@ PICKUP = (0.24, 0.04)
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with served() as made:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(quick_robot(tmp_path_factory.mktemp("robot"))) as made:
         yield made
 
 

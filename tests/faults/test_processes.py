@@ -80,7 +80,7 @@ def test_a_wall_clock_that_jumps_is_not_noticed(rig: Rig, tmp_path: Path) -> Non
     # The clock that jumps is the one that Python reads.
     assert float(subprocess.check_output(told, env=environment)) > time.time() + 3000
     jump.write_text("0")
-    rig.end(signal.SIGTERM)
+    rig.end()
     rig.launch({"LD_PRELOAD": str(shim), "CLOCK_JUMP_S": str(jump)})
     rig.start()
     rig.wave(8.0)
@@ -99,7 +99,7 @@ def test_an_arm_without_its_own_calibration_is_not_energised(
     tmp_path: Path, twin: TwinProcess, stack: Rig, damage: str
 ) -> None:
     if stack.process is not None:
-        stack.end(signal.SIGTERM)  # the port is this test's
+        stack.end()  # the port is this test's
     twin.reset()
     content = json.loads(CALIBRATION.read_text())
     path = tmp_path / "arm.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,7 +120,7 @@ def test_a_gripper_that_strains_while_it_closes_holds_on_and_stops_nothing(
         # A grasp gets its force back with its next torque, and its strain is remembered for a while.
         rig.ask(op="stop", level="release")
         rig.until_mode("off")
-        rig.end(signal.SIGTERM)
+        rig.end()
 
 
 def test_one_wild_temperature_trips_nothing(moving: Rig, twin: TwinProcess) -> None:
@@ -266,7 +265,7 @@ def test_an_arm_that_is_not_the_one_it_should_be_is_not_energised(
     says: tuple[str, str],
 ) -> None:
     if stack.process is not None:
-        stack.end(signal.SIGTERM)  # the port is this test's
+        stack.end()  # the port is this test's
     twin.reset()
     since_s = time.monotonic()
     rig = Rig(tmp_path, twin)

@@ -110,19 +110,22 @@ def test_an_adapter_that_comes_back_under_another_name_is_found_by_its_stable_on
     assert moving.mode == "fault" and moving.goals_since(applied_s + 0.3) == []
 
 
-def test_the_leader_in_the_followers_place_is_refused(tmp_path: Path) -> None:
-    with TwinProcess(cameras=False, bare=True) as twin:
+def test_the_leader_in_the_followers_place_is_refused(tmp_path: Path, stack: Rig, twin: TwinProcess) -> None:
+    if stack.process is not None:
+        stack.end()  # the port is this test's
+    twin.reset()
+    swapped_s = twin.fault("swap")["applied_s"]
+    rig = Rig(tmp_path, twin)
+    try:
+        rig.launch()
+        rig.until_mode("fault")
+        (fault,) = rig.status()["faults"]
+        assert "leader" in fault["message"] and "calibrat" in fault["message"]
+        assert not rig.ask(op="start")["ok"]
+        assert twin.goal_log(swapped_s) == []
+    finally:
+        rig.close()
         twin.fault("swap")
-        rig = Rig(tmp_path, twin)
-        try:
-            rig.launch()
-            rig.until_mode("fault")
-            (fault,) = rig.status()["faults"]
-            assert "leader" in fault["message"] and "calibrat" in fault["message"]
-            assert not rig.ask(op="start")["ok"]
-            assert twin.goal_log() == []
-        finally:
-            rig.close()
 
 
 def test_a_port_that_is_taken_names_who_has_it_and_leaves_him_alone(
