@@ -82,16 +82,16 @@ def test_an_open_servo_is_locked_and_read_back(bus: SetupBus, served: ServedBus)
 
 def drop(served: ServedBus, monkeypatch: pytest.MonkeyPatch, name: str, value: int, count: int) -> None:
     """The servo acknowledges, but does not do it: what a write lost behind a late answer looks like."""
-    write, left = served.bank.write, [count]
+    write, left = served.bank.write_slot, [count]
 
-    def lossy(servo_id: int, address: int, data: bytes) -> None:
+    def lossy(slot: int, address: int, data: bytes) -> None:
         register = REGISTERS[name]
         if address == register.address and data == value.to_bytes(register.size, "little") and left[0]:
             left[0] -= 1
             return
-        write(servo_id, address, data)
+        write(slot, address, data)
 
-    monkeypatch.setattr(served.bank, "write", lossy)
+    monkeypatch.setattr(served.bank, "write_slot", lossy)
 
 
 def test_an_answer_to_the_opening_is_no_proof_of_it(

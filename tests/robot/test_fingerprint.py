@@ -69,13 +69,13 @@ def test_servos_with_other_ids_are_found_too(served: ServedBus) -> None:
 
 def test_looking_changes_nothing(served: ServedBus) -> None:
     written: list[int] = []
-    write = served.bank.write
+    write = served.bank.write_slot
 
-    def noted(servo_id: int, address: int, data: bytes) -> None:
-        written.append(servo_id)
-        write(servo_id, address, data)
+    def noted(slot: int, address: int, data: bytes) -> None:
+        written.append(slot)
+        write(slot, address, data)
 
-    served.bank.write = noted  # type: ignore[method-assign]
+    served.bank.write_slot = noted  # type: ignore[method-assign]
     told(served, [known()])
     assert written == []
 

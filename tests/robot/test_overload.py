@@ -32,13 +32,13 @@ def arm(served: ServedBus, calibration: Calibration) -> Iterator[ServoArm]:
 def test_torque_of_that_servo_alone_is_cycled_where_it_is(arm: ServoArm, served: ServedBus) -> None:
     served.bank.position_rad[LIFT] = 0.3  # it has sagged
     written: list[tuple[int, int, bytes]] = []
-    write = served.bank.write
+    write = served.bank.write_slot
 
-    def spy(servo_id: int, address: int, data: bytes) -> None:
-        written.append((servo_id, address, data))
-        write(servo_id, address, data)
+    def spy(slot: int, address: int, data: bytes) -> None:
+        written.append((slot + 1, address, data))
+        write(slot, address, data)
 
-    served.bank.write = spy  # type: ignore[method-assign]
+    served.bank.write_slot = spy  # type: ignore[method-assign]
     place = arm.relieve(JOINTS[LIFT])
     present = served.bank.read(2, PRESENT.address, 2)
     assert written == [
@@ -53,7 +53,7 @@ def test_torque_of_that_servo_alone_is_cycled_where_it_is(arm: ServoArm, served:
 
 
 def test_servo_that_keeps_its_overload_needs_its_power_cycled(arm: ServoArm, served: ServedBus) -> None:
-    served.bank.error_byte = lambda servo_id: int(StatusBit.OVERLOAD)  # type: ignore[method-assign]
+    served.bank.error_byte_slot = lambda slot: int(StatusBit.OVERLOAD)  # type: ignore[method-assign]
     with pytest.raises(OverloadError, match=r"shoulder_lift.*power-cycle the arm") as caught:
         arm.relieve(JOINTS[LIFT])
     assert caught.value.joint == JOINTS[LIFT]
@@ -78,7 +78,7 @@ def test_over_current_is_released_where_the_joint_has_fallen_to(arm: ServoArm, s
 
 
 def test_servo_that_keeps_its_over_current_needs_its_power_cycled(arm: ServoArm, served: ServedBus) -> None:
-    served.bank.error_byte = lambda servo_id: int(StatusBit.CURRENT)  # type: ignore[method-assign]
+    served.bank.error_byte_slot = lambda slot: int(StatusBit.CURRENT)  # type: ignore[method-assign]
     with pytest.raises(OverloadError, match="shoulder_lift"):
         arm.relieve(JOINTS[LIFT])
 
@@ -103,14 +103,14 @@ def test_lost_answers_while_the_torque_is_cycled_leave_the_joint_holding(
     arm: ServoArm, served: ServedBus
 ) -> None:
     arm.bus.margin_s = arm.bus.patience_s = 0.02
-    write = served.bank.write
+    write = served.bank.write_slot
 
-    def spy(servo_id: int, address: int, data: bytes) -> None:
-        write(servo_id, address, data)
+    def spy(slot: int, address: int, data: bytes) -> None:
+        write(slot, address, data)
         if address == TORQUE.address and data == b"\x00":
             served.faults.lose[2] = 100
 
-    served.bank.write = spy  # type: ignore[method-assign]
+    served.bank.write_slot = spy  # type: ignore[method-assign]
     with pytest.raises(ServoError, match="shoulder_lift"):
         arm.relieve(JOINTS[LIFT])
     served.faults.lose.clear()
@@ -231,6 +231,25 @@ def test_gripper_that_holds_something_is_left_alone_when_another_joint_is_cleare
     assert "gripper" not in rig.arm.calls
     rig.ticks(2)
     assert rig.arm.goals[-1][GRIPPER] <= squeeze
+
+
+def test_gripper_that_was_strained_by_a_grasp_has_its_force_back_for_the_next_run() -> None:
+    rig = Rig().go("running")
+    assert rig.wave is not None
+    rig.arm.stuck[GRIPPER] = float(rig.arm.position[GRIPPER])
+    rig.wave.answer = lambda target: np.append(target[:5], 0.0)  # closes on something
+    rig.ticks(30)
+    rig.arm.status[GRIPPER] = StatusBit.OVERLOAD
+    rig.ticks(10)
+    assert "gripper_strained" in rig.faults
+    assert rig.ask(op="end_run", run_id=1) == {"ok": True}
+    rig.until("ready")  # opens as far again
+    rig.arm.stuck.clear()
+    rig.arm.relieve = reliever(rig)  # type: ignore[attr-defined]
+    assert rig.run(2) == {"ok": True}
+    assert rig.arm.calls[-1] == "gripper"
+    rig.ticks(2)
+    assert (rig.mode, rig.faults) == ("running", {})
 
 
 def test_joint_that_was_relieved_before_another_refused_is_held_where_it_is() -> None:
