@@ -71,17 +71,63 @@ def load_camera_file(path: Path, camera: CameraConfig) -> CameraCalibration:
             f"the calibration of camera {camera.name} cannot be read: {error}; {remedy}"
         ) from error
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise CalibrationError(
-            f"the calibration of camera {camera.name}, {path}, is wrong ({wrong}): {remedy}"
+            f"the calibration of camera {camera.name}, {path}, is wrong ({_wrong(error)}): {remedy}"
         ) from error
     for name, block in (("lens", found.lens), ("table", found.table)):
-        if block is not None and (block.width_px, block.height_px) != (camera.width_px, camera.height_px):
-            raise CalibrationError(
-                f"the {name} in {path} was measured with {block.width_px}x{block.height_px} pictures, camera "
-                f"{camera.name} is set to {camera.width_px}x{camera.height_px}: {remedy}"
-            )
+        _require_size(name, block, path, camera, remedy)
     return found
+
+
+def load_lens(path: Path, camera: CameraConfig, remedy: str) -> Lens | None:
+    """The lens of a camera, whatever the rest of its file says: that is about to be measured anew.
+
+    Args:
+        path: of its calibration file, which may not exist yet.
+        camera: whose it is.
+        remedy: the command that measures the lens.
+
+    Raises:
+        CalibrationError: as :func:`load_camera_file`, of the lens alone.
+    """
+    block = read_blocks(path).get("lens")
+    try:
+        lens = None if block is None else Lens.model_validate(block)
+    except ValidationError as error:
+        raise CalibrationError(f"the lens in {path} is wrong ({_wrong(error)}): {remedy}") from error
+    _require_size("lens", lens, path, camera, remedy)
+    return lens
+
+
+def _wrong(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+
+
+def _require_size(
+    name: str, block: Lens | TableCalibration | None, path: Path, camera: CameraConfig, remedy: str
+) -> None:
+    if block is not None and (block.width_px, block.height_px) != (camera.width_px, camera.height_px):
+        raise CalibrationError(
+            f"the {name} in {path} was measured with {block.width_px}x{block.height_px} pictures, camera "
+            f"{camera.name} is set to {camera.width_px}x{camera.height_px}: {remedy}"
+        )
+
+
+def read_blocks(path: Path) -> dict[str, Any]:
+    """What a file holds, unchecked; no blocks where there is none.
+
+    Raises:
+        CalibrationError: what is there is no JSON object, so that nothing can be added to it.
+    """
+    try:
+        blocks = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not isinstance(blocks, dict):
+            raise ValueError("it holds no JSON object")
+    except (OSError, ValueError) as error:
+        raise CalibrationError(
+            f"{path} cannot be added to: {error}; move it away or give another --out"
+        ) from error
+    return blocks
 
 
 def update_camera_file(path: Path, **blocks: StrictModel | dict[str, Any]) -> None:
@@ -90,22 +136,16 @@ def update_camera_file(path: Path, **blocks: StrictModel | dict[str, Any]) -> No
     Raises:
         CalibrationError: what is there is no JSON object, or the file cannot be written.
     """
+    new = {"lens": None, "table": None} | read_blocks(path)
+    for name, block in blocks.items():
+        new[name] = block.model_dump(mode="json") if isinstance(block, StrictModel) else block
     try:
-        old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"lens": None, "table": None}
-        if not isinstance(old, dict):
-            raise ValueError("it holds no JSON object")
-        new = old | {
-            name: block.model_dump(mode="json") if isinstance(block, StrictModel) else block
-            for name, block in blocks.items()
-        }
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         fresh.write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")
         fresh.replace(path)
-    except (OSError, ValueError) as error:
-        raise CalibrationError(
-            f"{path} cannot be written: {error}; move it away or give another --out"
-        ) from error
+    except OSError as error:
+        raise CalibrationError(f"{path} cannot be written: {error}; give another --out") from error
 
 
 def table_maps(config: RobotConfig, folder: Path) -> dict[str, TableMap]:

@@ -93,7 +93,11 @@ def fit_table(
             f"the points lie {rms_mm:.1f} mm beside the map (rms), at most "
             f"{MAX_RMS_MM[method]:g} is accepted; the worst is "
             f"({x_m:.3f}, {y_m:.3f}) m with {error_mm[worst]:.1f} mm: "
-            + ("did the sheet lie where --board-at says, flat?" if method == "markers" else "touch it again")
+            + (
+                "touch it again"
+                if method == "touch"
+                else "is the sheet flat, and the lens measured and this camera's?"
+            )
         )
     found = _plane(points, straight, lens, height_m)
     return TableCalibration(

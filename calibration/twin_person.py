@@ -13,17 +13,20 @@ from calibration.markers import fingertip_m
 from calibration.plane import BOARD_AT_BASE
 from robot import printed
 from robot.joints import GRIPPER
-from robot.kinematics import Kinematics, rad_to_user
+from robot.kinematics import Kinematics, rad_to_user, user_to_rad
 from robot.seams import FloatArray
 from robot.twin.client import TwinControl
+from robot.twin.hand import ACCELERATION_RAD_S2, SPEED_RAD_S
 
 OUT_OF_THE_WAY = np.array([0.0, -97.0, 25.0, 93.0, 0.0, 0.0])
 """Folded back as in the shipped ready pose: the overhead camera sees the table before it."""
 WRIST_UP = np.array([0.0, -60.0, 10.0, -40.0, 0.0, 100.0])
 """Camera raised and jaws open, so that a board fits between it and the table."""
 CUBE_AWAY = (0.55, 0.35)
-ARRIVES_S = 2.5
-"""The hand is quick but has to go round."""
+ANYWHERE_RAD = 4.0
+"""A joint may be so far from where it is led the first time."""
+SETTLES_S = 0.5
+"""From the end of the hand's path until the arm stands still."""
 TOUCH_M = dict(
     zip(
         printed.TOUCH_IDS,
@@ -47,6 +50,7 @@ class TwinPerson:
     def __init__(self, control: TwinControl, camera: str) -> None:
         self._control, self._camera = control, camera
         self._kinematics = Kinematics()
+        self._led_to: FloatArray | None = None
 
     def prepare(self) -> None:
         """Clear the table before the camera and get the arm out of its sight."""
@@ -54,9 +58,14 @@ class TwinPerson:
         self.lead(WRIST_UP if self._camera == "wrist" else OUT_OF_THE_WAY)
 
     def lead(self, user: FloatArray) -> None:
-        """Lead the limp follower to a pose, user units, shape (6,)."""
+        """Lead the limp follower to a pose, user units, shape (6,), and wait until it is there."""
+        before, self._led_to = self._led_to, user_to_rad(user)
+        way_rad = ANYWHERE_RAD if before is None else float(np.abs(self._led_to - before).max())
+        takes_s = way_rad / SPEED_RAD_S + SPEED_RAD_S / ACCELERATION_RAD_S2 + SETTLES_S
         self._control.hand("follower", user)
-        time.sleep(ARRIVES_S)
+        there_s = self._control.truth()["time_s"] + takes_s  # a twin on a busy machine is behind the clock
+        while self._control.truth()["time_s"] < there_s:
+            time.sleep(0.05)
 
     def show_board(self, seed: int = 0) -> Iterator[None]:
         """Hold the board before the camera, each time another way, for ever."""

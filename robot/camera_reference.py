@@ -122,20 +122,22 @@ def load_references(config: RobotConfig, folder: Path) -> dict[str, Reference]:
         folder: from which its relative paths start.
 
     Raises:
-        ConfigError: a calibration file cannot be read, or its reference is none.
+        ConfigError: a calibration file cannot be read, or its reference is none; it names the command that
+            makes it anew.
     """
     found = {}
     for camera in config.cameras:
         if camera.calibration is None:
             continue
-        path = folder / camera.calibration
+        path, broken = folder / camera.calibration, "camera"
         try:
             reference = json.loads(path.read_text(encoding="utf-8")).get("reference")
+            broken = "reference"
             if reference is not None:
                 found[camera.name] = Reference.from_json(reference)
         except (OSError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"the calibration of camera {camera.name}, {path}, cannot be used: {error}; "
-                f"make it anew with `so101 calibrate camera {camera.name} --robot FILE`"
+                f"make it anew with `so101 calibrate {broken} {camera.name} --robot FILE`"
             ) from error
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -77,7 +76,7 @@ def camera(
     from calibration.intrinsics import solve_lens
     from calibration.views import BoardFinder, ViewCollector
 
-    target = Target.find(name, robot, out)
+    target = Target.find(name, robot, source, out)
     size = (target.camera.width_px, target.camera.height_px)
     finder = BoardFinder()
     collector = ViewCollector(finder, *size, stills=images is not None)
@@ -85,11 +84,11 @@ def camera(
         if images is not None:
             _from_folder(console, collector, images)
         else:
-            with twin_of(target, source) as twin:
-                _from_camera(console, collector, target, source, twin)
+            with twin_of(target) as twin:
+                _from_camera(console, collector, target, twin)
         result = solve_lens(collector, finder, *size, today())
     update_camera_file(target.out, lens=result.lens)
-    _report(console, result, target, robot, as_json)
+    _report(console, result, target, as_json)
 
 
 def _from_folder(console: Console, collector: ViewCollector, folder: Path) -> None:
@@ -107,13 +106,13 @@ def _from_folder(console: Console, collector: ViewCollector, folder: Path) -> No
 
 
 def _from_camera(
-    console: Console, collector: ViewCollector, target: Target, source: str | None, twin: TwinProcess | None
+    console: Console, collector: ViewCollector, target: Target, twin: TwinProcess | None
 ) -> None:
     """Look until the views suffice."""
     from calibration.intrinsics import missing
 
     poses = _twin_poses(twin, target.camera.name)
-    opened = open_camera(target, source, twin)
+    opened = open_camera(target, twin)
     end_s = time.monotonic() + PATIENCE_S
     taken = 0
     with contextlib.closing(opened), Live(console=console, refresh_per_second=8) as live:
@@ -153,7 +152,7 @@ def _progress(collector: ViewCollector, verdict: str, advice: str) -> Group:
     )
 
 
-def _report(console: Console, result: LensResult, target: Target, robot: str, as_json: bool) -> None:
+def _report(console: Console, result: LensResult, target: Target, as_json: bool) -> None:
     lens = result.lens
     if as_json:
         answer = {
@@ -176,4 +175,4 @@ def _report(console: Console, result: LensResult, target: Target, robot: str, as
     )
     console.print(f"Written to {target.out}. {target.advice()}")
     if target.camera.name == "overhead":
-        console.print(f"Now the table: so101 calibrate table overhead --robot {shlex.quote(robot)}")
+        console.print(f"Now the table: so101 calibrate table {target.asked}")

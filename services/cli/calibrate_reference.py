@@ -50,11 +50,11 @@ def reference(
     from calibration.camera_file import update_camera_file
 
     console = Console(highlight=False, soft_wrap=True, stderr=as_json)
-    target = Target.find(name, robot, out)
-    with interruptible("nothing was written"), twin_of(target, source) as twin:
+    target = Target.find(name, robot, source, out)
+    with interruptible("nothing was written"), twin_of(target) as twin:
         poses = [] if twin is None else _poses(target.config, math.ceil(seconds / MOVE_S))
         console.print(f"Looking for {seconds:.0f} s: move the arm about as it moves at work.")
-        with contextlib.closing(open_camera(target, source, twin)) as opened:
+        with contextlib.closing(open_camera(target, twin)) as opened:
             found = _watch(opened, twin, poses, seconds)
     update_camera_file(target.out, reference=found.as_json())
     if as_json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from robot.errors import CalibrationError, ConfigError
+from robot.errors import CalibrationError, ConfigError, ServoError
 from services.cli.arm_port import interruptible
 from services.cli.camera_source import (
     SHOWN_S,
@@ -30,7 +30,10 @@ from services.cli.camera_source import (
 
 if TYPE_CHECKING:
     from calibration.camera_file import TableCalibration
+    from calibration.twin_person import TwinPerson
+    from robot.kinematics import Kinematics
     from robot.seams import ByteArray, FloatArray
+    from robot.servo_arm import ServoArm
     from robot.twin.client import TwinProcess
 
 CUBE_MIDDLE_M = 0.014
@@ -73,20 +76,20 @@ def table(
     The camera's lens comes first (`so101 calibrate camera`): with it the map is made for a plane at
     --height-m, where the things stand that are picked up.
     """
-    from calibration.camera_file import CameraCalibration, load_camera_file, update_camera_file
+    from calibration.camera_file import load_lens, update_camera_file
     from calibration.plane import fit_table
 
     console = Console(highlight=False, soft_wrap=True, stderr=as_json)
-    target = Target.find(name, robot, out)
-    known = load_camera_file(target.out, target.camera) if target.out.exists() else CameraCalibration()
-    if known.lens is None and height_m != 0.0:
+    target = Target.find(name, robot, source, out)
+    measure_lens = f"`so101 calibrate camera {target.asked}`"
+    lens = load_lens(target.out, target.camera, f"measure it anew with {measure_lens}")
+    if lens is None and height_m != 0.0:
         raise CalibrationError(
             f"{target.out} has no lens yet, and a plane {1000 * height_m:.0f} mm over the table needs one: "
-            f"run `so101 calibrate camera {name} --robot {shlex.quote(robot)}` first, or take --height-m 0 "
-            "for the table itself"
+            f"run {measure_lens} first, or take --height-m 0 for the table itself"
         )
-    with interruptible("nothing was written"), twin_of(target, source) as twin:
-        look = partial(_pictures, target, source, twin)
+    with interruptible("nothing was written"), twin_of(target) as twin:
+        look = partial(_pictures, target, twin)
         if touch:
             points, pixels = _touched(console, look, target, twin, port)
         else:
@@ -94,7 +97,7 @@ def table(
         found = fit_table(
             points,
             pixels,
-            known.lens,
+            lens,
             size_px=(target.camera.width_px, target.camera.height_px),
             height_m=height_m,
             method="touch" if touch else "markers",
@@ -126,7 +129,12 @@ def _board(
         person.prepare()
         person.lay_board(at)
     else:
-        _ask(console, "Lay the board flat where you said, the arm out of its sight; then press ENTER.")
+        place = (
+            "its lower edge against the front of the base, centred on the mark"
+            if board_at is None
+            else f"its middle at x {at[0]:g} m, y {at[1]:g} m, turned by {at[2]:g} degrees"
+        )
+        _ask(console, f"Lay the board flat, {place}, the arm out of its sight; then press ENTER.")
     finder = BoardFinder(square_mm or printed.SQUARE_MM)
     seen = steady_board(look(), finder)
     if len(seen) < 8:
@@ -146,7 +154,7 @@ def _touched(
     port: str | None,
 ) -> tuple[FloatArray, FloatArray]:
     """Middles of single markers as the fingertip found them, and their pixels."""
-    from calibration.markers import require_limp, steady_markers, touched_point_m
+    from calibration.markers import require_limp, steady_markers
     from robot.calibration_file import load_calibration
     from robot.kinematics import Kinematics
     from robot.servo_arm import ServoArm
@@ -175,23 +183,33 @@ def _touched(
         require_limp(arm)
         kinematics, points = Kinematics(), []
         for marker in seen:
-            if person is not None:
-                person.touch(marker)
-            else:
-                _ask(
-                    console,
-                    f"Close the gripper, its tip on the middle of marker {marker}; then ENTER.",
-                )
-            points.append(touched_point_m(arm, kinematics))
+            points.append(_touch(console, arm, kinematics, marker, person))
             console.print(f"marker {marker}: x {points[-1][0]:.4f} m, y {points[-1][1]:.4f} m")
     finally:
         arm.bus.close()
     return np.array(points), np.array(list(seen.values()))
 
 
-def _pictures(target: Target, source: str | None, twin: TwinProcess | None) -> list[ByteArray]:
+def _touch(
+    console: Console, arm: ServoArm, kinematics: Kinematics, marker: int, person: TwinPerson | None
+) -> tuple[float, float]:
+    """Where the tip is that was put on a marker; a person is asked again for what was no touch."""
+    from calibration.markers import touched_point_m
+
+    if person is not None:
+        person.touch(marker)
+        return touched_point_m(arm, kinematics)
+    while True:
+        _ask(console, f"Close the gripper, its tip on the middle of marker {marker}; then ENTER.")
+        try:
+            return touched_point_m(arm, kinematics)
+        except (CalibrationError, ServoError) as error:
+            console.print(f"[yellow]{escape(str(error))}[/yellow]")
+
+
+def _pictures(target: Target, twin: TwinProcess | None) -> list[ByteArray]:
     """A handful, of now. The camera is closed again, so that nothing queues while a person is busy."""
-    with contextlib.closing(open_camera(target, source, twin)) as opened:
+    with contextlib.closing(open_camera(target, twin)) as opened:
         read_away(opened, SHOWN_S)
         return [opened.read().image for _ in range(PICTURES)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,21 +41,31 @@ class Target:
         config: the robot's.
         folder: from which its relative paths start.
         camera: the camera's own part of it.
+        source: to look through instead of its own.
         out: its calibration file, which may not exist yet.
+        asked: what was asked for, to be pasted behind another command.
     """
 
     config: RobotConfig
     folder: Path
     camera: CameraConfig
+    source: str | None
     out: Path
+    asked: str
 
     @classmethod
-    def find(cls, name: str, robot: str, out: Path | None) -> Target:
+    def find(cls, name: str, robot: str, source: str | None, out: Path | None) -> Target:
         """The camera of that name.
 
         Raises:
             ConfigError: the robot has no such camera.
+            CalibrationError: there is a calibration file that nothing can be added to.
         """
+        from calibration.camera_file import read_blocks
+
+        asked = [name, "--robot", robot]
+        asked += [] if source is None else ["--source", source]
+        asked += [] if out is None else ["--out", str(out)]
         config, folder = load_robot(robot)
         camera = next((c for c in config.cameras if c.name == name), None)
         if camera is None:
@@ -64,7 +75,8 @@ class Target:
             out = Path(f"{config.name}_{name}.json")  # the shipped twin's own folder belongs to the package
         elif out is None:
             out = folder / (camera.calibration or f"{config.name}_{name}.json")
-        return cls(config, folder, camera, out)
+        read_blocks(out)
+        return cls(config, folder, camera, source, out, shlex.join(asked))
 
     def advice(self) -> str:
         """What is left to do so that the file is used, empty where nothing is."""
@@ -79,9 +91,9 @@ class Target:
 
 
 @contextlib.contextmanager
-def twin_of(target: Target, source: str | None) -> Iterator[TwinProcess | None]:
+def twin_of(target: Target) -> Iterator[TwinProcess | None]:
     """A twin for as long as this lasts where the robot is one and no other source was given."""
-    if target.config.kind != "twin" or source is not None:
+    if target.config.kind != "twin" or target.source is not None:
         yield None
         return
     from robot.twin.client import TwinProcess
@@ -90,11 +102,11 @@ def twin_of(target: Target, source: str | None) -> Iterator[TwinProcess | None]:
         yield twin
 
 
-def open_camera(target: Target, source: str | None, twin: TwinProcess | None) -> OpenCvCamera:
+def open_camera(target: Target, twin: TwinProcess | None) -> OpenCvCamera:
     """The camera itself, or the twin's. Raises CameraError."""
     from robot.cameras import OpenCvCamera
 
-    return OpenCvCamera(target.camera, source if twin is None else twin.cameras[target.camera.name])
+    return OpenCvCamera(target.camera, target.source if twin is None else twin.cameras[target.camera.name])
 
 
 def read_away(opened: OpenCvCamera, duration_s: float) -> None:

@@ -107,7 +107,7 @@ def test_references_are_read_from_the_files_that_the_cameras_name(tmp_path: Path
     assert load_references(mine, tmp_path) == {}
     path.write_text(json.dumps({"lens": None, "reference": WRIST.as_json()}))
     assert list(load_references(mine, tmp_path)) == ["wrist"]
-    for damage in ("{", "[]", '{"reference": 3}'):
+    for damage, command in (("{", "camera"), ("[]", "camera"), ('{"reference": 3}', "reference")):
         path.write_text(damage)
-        with pytest.raises(ConfigError, match=r"camera wrist.*wrist\.json.*calibrate"):
+        with pytest.raises(ConfigError, match=rf"camera wrist.*wrist\.json.*calibrate {command} wrist"):
             load_references(mine, tmp_path)
