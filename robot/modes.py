@@ -89,6 +89,11 @@ class Modes:
         return self._limp
 
     @property
+    def releasing(self) -> bool:
+        """Whether torque was to go off, and not every servo has said yet that it is."""
+        return self._release_wanted
+
+    @property
     def run_id(self) -> int:
         """The run in progress, or the last one."""
         return self._runs.run_id

@@ -23,7 +23,7 @@ from inference.source import PolicySource
 from robot.calibration_file import load_calibration
 from robot.config import RobotConfig, load_robot
 from robot.controller import Controller
-from robot.errors import BusError, PortError, So101Error
+from robot.errors import BusError, CommandError, PortError, So101Error
 from robot.kinematics import Kinematics
 from robot.leader import LeaderReader, LeaderSource
 from robot.mailbox import Mailbox
@@ -145,6 +145,8 @@ class Shutdown:
             log.warning("the supervisor is gone: the arm holds where it is")
             return False
         if not modes.driven:
+            if modes.releasing and self._signals == 1 and self._deadline_s is not None:
+                return now_s <= self._deadline_s  # tried in each tick
             if modes.energised:
                 log.warning("not driven (%s): what has torque goes on holding", modes.reason)
             return False
@@ -167,7 +169,7 @@ class Shutdown:
         self._deadline_s = now_s + PARK_S
         try:
             modes.stop("park", now_s, "asked to end")
-        except BusError as error:
+        except (BusError, CommandError) as error:
             log.warning("parking failed (%s): the arm holds where it is", error)
             return False
         return True

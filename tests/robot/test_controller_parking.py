@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from robot.errors import BusError
+from robot.errors import BusError, PortError
 from robot.reactions import PARK_AGAIN_S
 from services.processes.controller import Shutdown
 
@@ -177,3 +177,42 @@ def test_arm_that_cannot_be_parked_does_not_keep_the_process_from_ending(
     monkeypatch.setattr(rig.controller.modes, "stop", refused)
     assert ticks_until_the_end(rig, ended(rig)) == 0
     assert any("no answer" in line for line in caplog.messages)
+
+
+def test_release_at_the_end_that_is_not_verified_is_tried_on() -> None:
+    rig = Rig().go("ready")
+    plain, tried = rig.arm.release, []
+
+    def refused() -> None:
+        tried.append(rig.clock.now_s())
+        if len(tried) < 20:
+            raise lost(3)
+        plain()
+
+    rig.arm.release = refused  # type: ignore[method-assign]
+    ticks_until_the_end(rig, ended(rig))
+    assert len(tried) == 20
+    assert not rig.arm.torque
+
+
+def test_release_at_the_end_that_stays_unverified_does_not_keep_the_process_from_ending(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rig = Rig().go("ready")
+
+    def refused() -> None:
+        raise lost(3)
+
+    rig.arm.release = refused  # type: ignore[method-assign]
+    ticks_until_the_end(rig, ended(rig), at_most=round(15.0 / DT_S))
+    assert any("what has torque goes on holding" in line for line in caplog.messages)
+
+
+def test_arm_that_is_unplugged_does_not_keep_the_process_from_ending(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rig = Rig().go("ready")
+    rig.arm.read_error = rig.arm.write_error = PortError("unplugged")
+    rig.ticks(3)
+    assert ticks_until_the_end(rig, ended(rig)) == 0
+    assert any("no servo answers" in line for line in caplog.messages)
