@@ -40,6 +40,11 @@ FULL_SPEED_STEPS_S = 4000
 HELD_TICKS = 160
 """A servo with torque that is so near to its goal (14 degrees) holds it; the rest is sag and lag."""
 
+STRAY_TICKS = 50
+"""A limp joint may stand so far outside its calibrated range (4.4 degrees): a range that was recorded by hand
+ends a little before the joint's stop.
+"""
+
 _NO_BLOCK = bytes(STATE_BLOCK_SIZE)
 _CONFIG_SIZE = REGISTERS["speed_i_gain"].end
 _PHASE_SPEED_0_IS_MAX = 8
@@ -154,14 +159,16 @@ class ServoArm:
 
         Raises:
             AlarmError: a servo without torque reports a voltage or heat alarm. One that holds goes on.
-            ServoError: a servo is silent, or does not take the goal or the torque; some may have torque then.
+            ServoError: a limp joint stands far outside its range and would leap to its edge (nothing has
+                been written then), or a servo is silent, or does not take the goal or the torque; some may
+                have torque then.
             PortError: the port is gone.
         """
         blocks = self._read_all(STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
         limp = self._limp(self._read_all(_TORQUE.address, _TORQUE.size))
         self._check_alarms(blocks, limp)
-        low, high = self.calibration.range_min, self.calibration.range_max
-        present = np.clip(self._column(blocks, "present_position", STATE_BLOCK_ADDRESS), low, high)
+        present = self._column(blocks, "present_position", STATE_BLOCK_ADDRESS)
+        self._check_inside(present, limp)
         held = self._held_goals(present, limp)
         drive = {
             "acceleration": np.full(N_JOINTS, ACCELERATION),
@@ -359,6 +366,20 @@ class ServoArm:
                 f"the servos on {self.bus.path} do not hold {self.calibration.name}: {listed}. "
                 "Is it the file of this arm, and not of its leader? If so, run `so101 calibrate arm`"
             )
+
+    def _check_inside(self, present: IntArray, limp: tuple[str, ...]) -> None:
+        """The servo takes no goal outside its range: with torque it goes to the edge, at full speed."""
+        beyond = np.maximum(self.calibration.range_min - present, present - self.calibration.range_max)
+        for i, joint in enumerate(JOINTS):
+            if i != GRIPPER and joint in limp and beyond[i] > STRAY_TICKS:
+                degrees = beyond[i] * self.calibration.units_per_tick[i]
+                raise ServoError(
+                    f"{self.bus.describe(self._ids[i])} on {self.bus.path} stands {degrees:.0f} degrees "
+                    "outside its calibrated range and would leap into it: move it inside by hand, or run "
+                    "`so101 calibrate arm` if the range is wrong",
+                    servo_id=self._ids[i],
+                    joint=joint,
+                )
 
     def _check_alarms(self, blocks: dict[int, Packet], limp: tuple[str, ...]) -> None:
         for i, servo_id in enumerate(self._ids):
