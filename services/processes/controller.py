@@ -145,8 +145,9 @@ class Shutdown:
             log.warning("the supervisor is gone: the arm holds where it is")
             return False
         if not modes.driven:
-            if modes.releasing and self._signals == 1 and self._deadline_s is not None:
-                return now_s <= self._deadline_s  # tried in each tick
+            parked = self._signals == 1 and self._deadline_s is not None and now_s <= self._deadline_s
+            if parked and modes.releasing:
+                return True  # tried in each tick
             if modes.energised:
                 log.warning("not driven (%s): what has torque goes on holding", modes.reason)
             return False
