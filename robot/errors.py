@@ -9,6 +9,7 @@
     │   ├── PortError          the port is absent, busy or was unplugged
     │   └── ServoError         one servo: silent, corrupt, wrong model (has .joint and .servo_id)
     │       ├── AlarmError     a servo whose voltage or heat alarm forbids torque
+    │       ├── OutsideError   a limp joint far outside its range, which would leap with torque
     │       └── OverloadError  a servo that stays overloaded although its torque was cycled
     ├── CameraError            a camera that cannot be opened or has stopped
     ├── UnreachableError       a point or pose the arm cannot take (says why)
@@ -71,6 +72,10 @@ class ServoError(BusError):
 
 class AlarmError(ServoError):
     """A servo may not be energised: its supply or its temperature is out of range."""
+
+
+class OutsideError(ServoError):
+    """A limp joint stands far outside its calibrated range: with torque it would leap to the edge."""
 
 
 class OverloadError(ServoError):

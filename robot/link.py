@@ -21,6 +21,7 @@ from robot.errors import (
     AlarmError,
     BusError,
     CalibrationError,
+    OutsideError,
     OverloadError,
     PortError,
     ServoError,
@@ -31,7 +32,7 @@ from robot.registers import ALARMS_AGAINST_TORQUE, STRAINED
 from robot.safety.faults import FaultBook, Finding, Severity
 from robot.seams import Arm, ArmState, FloatArray
 
-CODES = frozenset({"servo_lost", "bus_error", "port_lost", "wrong_arm"})
+CODES = frozenset({"servo_lost", "bus_error", "port_lost", "wrong_arm", "outside_range"})
 """Faults that this module raises, and settles once a read succeeds and nothing else has just failed."""
 
 ALARM_CODES = frozenset({"servo_alarm"})
@@ -232,6 +233,8 @@ class ArmLink:
             code, remedy = "port_lost", "put it right as it says, then clear the fault"
         elif isinstance(error, AlarmError):
             code, remedy = "servo_alarm", "put the supply right or let it cool down, then clear the fault"
+        elif isinstance(error, OutsideError):
+            code, remedy = "outside_range", "move the joint inside by hand, then clear the fault"
         elif _all_silent(error):
             joint, code = None, "bus_error"
             remedy = "check the supply and the cable to the first servo, then clear the fault"

@@ -13,7 +13,7 @@ import numpy as np
 
 from robot.bus import MARGIN_S, BusCounters, FeetechBus, decode, encode
 from robot.calibration_file import Calibration, IntArray
-from robot.errors import AlarmError, CalibrationError, OverloadError, ServoError
+from robot.errors import AlarmError, CalibrationError, OutsideError, OverloadError, ServoError
 from robot.joints import GRIPPER, JOINTS, N_JOINTS
 from robot.packets import Packet
 from robot.registers import (
@@ -159,9 +159,8 @@ class ServoArm:
 
         Raises:
             AlarmError: a servo without torque reports a voltage or heat alarm. One that holds goes on.
-            ServoError: a limp joint stands far outside its range and would leap to its edge (nothing has
-                been written then), or a servo is silent, or does not take the goal or the torque; some may
-                have torque then.
+            OutsideError: a limp joint stands far outside its range; nothing has been written.
+            ServoError: a servo is silent, or does not take the goal or the torque; some may have torque then.
             PortError: the port is gone.
         """
         blocks = self._read_all(STATE_BLOCK_ADDRESS, STATE_BLOCK_SIZE)
@@ -373,7 +372,7 @@ class ServoArm:
         for i, joint in enumerate(JOINTS):
             if i != GRIPPER and joint in limp and beyond[i] > STRAY_TICKS:
                 degrees = beyond[i] * self.calibration.units_per_tick[i]
-                raise ServoError(
+                raise OutsideError(
                     f"{self.bus.describe(self._ids[i])} on {self.bus.path} stands {degrees:.0f} degrees "
                     "outside its calibrated range and would leap into it: move it inside by hand, or run "
                     "`so101 calibrate arm` if the range is wrong",

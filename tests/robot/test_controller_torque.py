@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robot.errors import AlarmError, PortError
+from robot.errors import AlarmError, OutsideError, PortError
 from robot.joints import JOINTS
 from robot.seams import FloatArray
 
@@ -179,3 +179,16 @@ def test_alarm_at_start_up_is_named_as_one() -> None:
     rig.arm.status[2] = 0
     rig.ticks(2)
     assert not rig.faults["servo_alarm"].active
+
+
+def test_a_limp_joint_outside_its_range_is_named_where_it_keeps_the_arm_from_parking() -> None:
+    rig = Rig(torque=True)
+    rig.arm.limp = True  # the elbow alone
+    rig.ticks(30)
+    rig.arm.enable_error = OutsideError("12 degrees", servo_id=3, joint="elbow_flex")
+    assert rig.ask(op="stop", level="park")["code"] == "bus_error"
+    assert rig.faults["outside_range"].active
+    assert "by hand" in rig.faults["outside_range"].finding.remedy
+    assert "servo_lost" not in rig.faults
+    rig.ticks(2)
+    assert not rig.faults["outside_range"].active

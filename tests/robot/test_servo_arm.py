@@ -10,7 +10,7 @@ from served_bus import ServedBus
 
 from robot.bus import encode
 from robot.calibration_file import Calibration, parse_calibration
-from robot.errors import AlarmError, CalibrationError, PortError, ServoError
+from robot.errors import AlarmError, CalibrationError, OutsideError, PortError, ServoError
 from robot.registers import REGISTERS, StatusBit
 from robot.servo_arm import FULL_SPEED_STEPS_S, ServoArm
 from robot.twin.world import twin_calibration
@@ -150,7 +150,7 @@ def test_limp_joint_far_outside_its_range_would_leap_and_gets_no_torque(
     before = [served.bank.read(servo_id, 0, 87) for servo_id in served.bank.ids]
     served.bank.position_rad[2] = np.deg2rad(96.8 + 12.0)
     what = r"elbow_flex \(servo 3\) on .* stands 12 degrees outside.* by hand.*`so101 calibrate arm`"
-    with pytest.raises(ServoError, match=what) as caught:
+    with pytest.raises(OutsideError, match=what) as caught:
         arm.enable()
     assert (caught.value.joint, caught.value.servo_id) == ("elbow_flex", 3)
     assert [served.bank.read(servo_id, 0, 56) for servo_id in served.bank.ids] == [b[:56] for b in before]
