@@ -9,6 +9,7 @@ from robot.controller import Controller
 from robot.errors import CommandError, So101Error
 from robot.recording.replay import Episode, ReplaySource, UnitMap
 from robot.safety.clearance import Clearance
+from robot.safety.faults import Severity
 from robot.seams import Arm, Clock, FloatArray
 from robot.way import safe_way
 
@@ -29,6 +30,9 @@ def play(
 ) -> FloatArray:
     """Start the arm, bring it to the episode's first pose, play the actions, park it.
 
+    An interrupt (Ctrl-C) parks the arm as well. A fault does not: the arm has done what that fault asks for,
+    and nothing moves it before a person has looked.
+
     Args:
         episode: what to play, in the recording's units.
         units: from these to the arm's.
@@ -36,7 +40,7 @@ def play(
         arm: the arm, connected; nobody else may use it.
         clock: the arm's time; the machine's by default.
         clearance: room that a pose in user units leaves, for the gate (``unlimited`` on a bare twin).
-        park: whether to park and let go in the end; otherwise the arm holds.
+        park: whether to park and let go in the end; otherwise the arm holds, as after a fault.
 
     Returns:
         Measured positions at the recording's frames, in its units, shape (frames, 6).
@@ -64,15 +68,15 @@ def play(
     controller.adopt()
     try:
         _command(controller, {"op": "start"})
-        _until(controller, lambda: controller.modes.mode == "ready", READY_TIMEOUT_S, "to get ready")
+        _until(controller, lambda: controller.modes.mode == "ready", READY_TIMEOUT_S, "getting ready")
         length_s = episode.frames / episode.fps + APPROACH_TIMEOUT_S
         run = {"op": "run", "run_id": 1, "source": "replay", "args": {}, "max_duration_s": length_s}
         _command(controller, run)
-        _until(controller, lambda: source.done, length_s + 1.0, "to play the episode")
+        _until(controller, lambda: source.done, length_s + 1.0, "playing the episode")
     finally:
-        if park:
+        if park and not controller.faults.stops():
             controller.command({"op": "stop", "level": "park"})
-            _until(controller, lambda: not controller.modes.driven, PARK_TIMEOUT_S, "to park", faults=False)
+            _until(controller, lambda: not controller.modes.driven, PARK_TIMEOUT_S, "parking")
     return units.from_user(source.state_at_frames())
 
 
@@ -82,21 +86,20 @@ def _command(controller: Controller, command: dict[str, object]) -> None:
         raise CommandError(f"{command['op']} was refused: {answer['message']}", code=answer["code"])
 
 
-def _until(
-    controller: Controller, reached: Callable[[], bool], timeout_s: float, what: str, *, faults: bool = True
-) -> None:
-    """Run the loop until something is so; a fault or the time-out ends it with an error."""
-    end_s = controller.clock.now_s() + timeout_s
-    stopped = False
+def _until(controller: Controller, reached: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Run the loop until something is so; where the arm has stopped before that, or time is up, raise."""
+    modes, end_s = controller.modes, controller.clock.now_s() + timeout_s
 
     def keep_going() -> bool:
-        nonlocal stopped
-        stopped = faults and controller.faults.stops()
-        return not (stopped or reached() or controller.clock.now_s() > end_s)
+        stopped = modes.mode in ("fault", "hold") and (controller.gate.at_rest or not modes.driven)
+        return not (reached() or stopped or controller.clock.now_s() > end_s)
 
     controller.run(keep_going)
-    if stopped:
-        listed = "; ".join(f"{f.finding.message} ({f.finding.remedy})" for f in controller.faults)
-        raise So101Error(f"the arm stopped while it was {what.removeprefix('to ')}: {listed}")
-    if not reached():
-        raise So101Error(f"the arm did not manage {what} within {timeout_s:.0f} s")
+    if reached():
+        return
+    if modes.mode not in ("fault", "hold"):
+        raise So101Error(f"the arm was not done {what} within {timeout_s:.0f} s ({modes.reason})")
+    found = [fault.finding for fault in controller.faults if fault.finding.severity >= Severity.HOLD]
+    why = "; ".join(f"{finding.message} ({finding.remedy})" for finding in found) or modes.reason
+    holds = "; it holds where it is" if found and modes.driven else ""
+    raise So101Error(f"the arm stopped while {what}: {why}{holds}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from recording_samples import REAL
@@ -86,6 +88,62 @@ def test_a_fault_ends_the_replay_with_its_name() -> None:
             clock=LockstepClock(world),
             clearance=unlimited,
         )
+
+
+class Eventful(LockstepArm):
+    """Remembers its goals; something happens once, in the middle of the waves."""
+
+    def __init__(self, happens: Callable[[Eventful], None]) -> None:
+        super().__init__(World(WorldConfig(bare=True)))
+        self.happens = happens
+        self.goals: list[FloatArray] = []
+        self.happened = False
+
+    def write(self, goal: FloatArray) -> None:
+        super().write(goal)
+        self.goals.append(goal.copy())
+        if not self.happened and goal[0] > 10.0:
+            self.happened = True
+            self.happens(self)
+
+    def jam(self) -> None:
+        self.world.follower.block(3, blocked=True)
+
+    def play(self) -> FloatArray:
+        config, clock = load_robot("twin")[0], LockstepClock(self.world)
+        units = UnitMap("degrees", self.calibration)
+        return play(
+            own_recording(ServoParameters(), 90), units, config, self, clock=clock, clearance=unlimited
+        )
+
+
+def interrupt(arm: Eventful) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_joint_that_jams_ends_the_replay_and_nothing_moves_by_itself() -> None:
+    arm = Eventful(Eventful.jam)
+    with pytest.raises(
+        So101Error, match=r"while playing the episode: elbow_flex .* \(look for an obstacle .*holds"
+    ):
+        arm.play()
+    assert arm.torque_enabled()
+    assert arm.goals[-1][2] == pytest.approx(arm.read().position[2], abs=1.0)
+    assert np.abs(arm.goals[-1] - load_robot("twin")[0].park_pose.array()).max() > 30.0
+
+
+def test_an_interrupt_parks_the_arm_and_a_park_that_does_not_come_off_says_why() -> None:
+    arm = Eventful(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        arm.play()
+    assert not arm.torque_enabled()
+
+    def jam_too(arm: Eventful) -> None:
+        arm.jam()
+        interrupt(arm)
+
+    with pytest.raises(So101Error, match=r"while parking: elbow_flex .* \(look for an obstacle"):
+        Eventful(jam_too).play()
 
 
 def test_with_a_table_the_gate_keeps_the_arm_above_it() -> None:
