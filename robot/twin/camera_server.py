@@ -328,9 +328,6 @@ def main() -> int:
             faults=lambda: camera_faults.newest(faults),
         )
         signal.signal(signal.SIGTERM, server.stop)
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # Ctrl-C goes to the group: the live gait ends this process
         child.announce({"cameras": server.urls, "gl": os.environ.get("MUJOCO_GL")})
         server.run(render)
     except So101Error as error:

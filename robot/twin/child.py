@@ -10,6 +10,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -19,13 +20,19 @@ from robot.errors import TwinError
 _PR_SET_PDEATHSIG = 1
 _PR_SET_TIMERSLACK = 29
 _ROOT = Path(__file__).resolve().parents[2]
+_PARENT = "SO101_PARENT_PID"
+"""Variable in which a child finds who started it: a parent that has died meanwhile cannot be asked."""
+
+PATIENCE_S = 5.0
+"""Time that a child without children of its own has to end by itself."""
+LOOK_S = 0.1
 
 
 def start_module(
     module: str, arguments: list[str], *, stderr: IO[bytes] | None = None
 ) -> subprocess.Popen[bytes]:
     """Run ``python -m module`` with this interpreter and these packages; its stdout is a pipe."""
-    environment = dict(os.environ)
+    environment = os.environ | {_PARENT: str(os.getpid())}
     environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])])
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
@@ -38,11 +45,18 @@ def start_module(
     )
 
 
-def read_json_line(process: subprocess.Popen[bytes], timeout_s: float) -> dict[str, Any]:
+def read_json_line(
+    process: subprocess.Popen[bytes], timeout_s: float, ended: threading.Event | None = None
+) -> dict[str, Any]:
     """The JSON object that a child prints as its first line when it is ready.
 
+    Args:
+        process: the child.
+        timeout_s: how long to wait.
+        ended: ends the waiting where it is set, for instance by a signal handler.
+
     Raises:
-        TwinError: it ended, said something else, or said nothing in time.
+        TwinError: it ended, said something else, said nothing in time, or is not wanted any more.
     """
     stdout = process.stdout
     if stdout is None:
@@ -52,8 +66,12 @@ def read_json_line(process: subprocess.Popen[bytes], timeout_s: float) -> dict[s
     with selectors.DefaultSelector() as selector:
         selector.register(stdout, selectors.EVENT_READ)
         while not line.endswith(b"\n"):
-            if not selector.select(max(0.0, deadline_s - time.monotonic())):
-                raise TwinError(f"{_title(process)} said nothing for {timeout_s:.0f} s")
+            if not selector.select(LOOK_S):
+                if ended is not None and ended.is_set():
+                    raise TwinError(f"{_title(process)} is not wanted any more")
+                if time.monotonic() > deadline_s:
+                    raise TwinError(f"{_title(process)} said nothing for {timeout_s:.0f} s")
+                continue
             data = os.read(stdout.fileno(), 1)
             if not data:
                 raise TwinError(f"{_title(process)} ended with exit status {process.wait()}")
@@ -67,7 +85,7 @@ def read_json_line(process: subprocess.Popen[bytes], timeout_s: float) -> dict[s
     return value
 
 
-def stop(process: subprocess.Popen[bytes], patience_s: float = 5.0) -> None:
+def stop(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> None:
     """Ask a child to end, make it end if it does not, and reap it."""
     process.terminate()
     try:
@@ -80,10 +98,13 @@ def stop(process: subprocess.Popen[bytes], patience_s: float = 5.0) -> None:
 
 
 def die_with_parent() -> None:
-    """Let the kernel send SIGTERM to this process when its parent ends, however that happens."""
-    parent = os.getppid()
+    """Let the kernel send SIGTERM to this process when its parent ends, however that happens.
+
+    Raises:
+        TwinError: who called :func:`start_module` has ended already.
+    """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the call
+    if os.environ.get(_PARENT, str(os.getppid())) != str(os.getppid()):  # it died before the call
         raise TwinError("the process that started this one has ended")
 
 

@@ -19,6 +19,8 @@ from robot.twin import child
 
 START_TIMEOUT_S = 90.0
 ANSWER_TIMEOUT_S = 5.0
+END_PATIENCE_S = 3 * child.PATIENCE_S
+"""Longer than the twin's own patience for the process of its cameras: nothing of it is to be left behind."""
 
 
 class TwinControl:
@@ -109,7 +111,7 @@ class TwinProcess(TwinControl):
     """A live twin that is started here and ends with this object, or with this process.
 
     Args:
-        seed: of the world.
+        seed: of what is drawn: which answers an unreliable bus spoils.
         delay_ms: of the cameras; 30 by default.
         cameras: whether there are any.
         faults: path of a script of faults.
@@ -183,6 +185,6 @@ class TwinProcess(TwinControl):
 
     def close(self) -> None:
         """End the twin. Safe to call twice."""
-        child.stop(self._process)
+        child.stop(self._process, END_PATIENCE_S)
         self._last_words = self.errors()
         self._stderr.close()

@@ -89,6 +89,12 @@ class FaultEvent(StrictModel):
     def _of_a_servo(self) -> bool:
         return self.kind not in _WITHOUT_SERVO | PORT_KINDS
 
+    @property
+    def new_id(self) -> int | None:
+        """The id that a servo has afterwards, if this gives one."""
+        gives = self.kind == "duplicate" or (self.kind == "register" and self.name == "id")
+        return self.value if gives else None
+
     def check(self, bank: ServoBank) -> None:
         """Raises ConfigError where the arm's bus has no such servo."""
         if not self._of_a_servo or self.servo_id is None:

@@ -13,18 +13,17 @@ import os
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from robot.errors import CommandError, So101Error
+from robot.errors import CommandError, So101Error, TwinError
 from robot.joints import JOINTS
 from robot.mailbox import Mailbox, from_json, to_json
 from robot.registers import FILE_SIZE
@@ -33,6 +32,7 @@ from robot.twin import child, render_state
 from robot.twin.adapters import Adapters
 from robot.twin.bus_faults import BusFaults
 from robot.twin.camera_faults import CameraEvent, CameraTrouble
+from robot.twin.camera_process import CameraProcess
 from robot.twin.emulator import BusEmulator
 from robot.twin.faults import Arm, Event, FaultEvent, load_faults, parse_fault
 from robot.twin.goal_log import GoalLog
@@ -48,7 +48,6 @@ arm.
 MAX_MESSAGE = 1000
 """Longest message of a refusal in characters."""
 HOUSEKEEPING_S = 1.0
-CAMERA_START_S = 60.0
 _PUBLISH_EVERY = 2  # steps: 150 Hz, five times the frame rate
 
 
@@ -57,7 +56,7 @@ class LiveOptions:
     """How a live twin is started.
 
     Attributes:
-        seed: of the world.
+        seed: of what is drawn: which answers an unreliable bus spoils.
         camera_delay_ms: from the moment a picture shows to the moment it can be fetched.
         cameras: whether there are any.
         camera_port: TCP port on the loopback address, 0 for any free one.
@@ -84,17 +83,21 @@ class LiveTwin:
         world: the world to run.
         folder: where the control socket lies; its name also names the shared memory.
         faults: events in the order of their times.
+        seed: of what is drawn.
 
     Raises:
-        ConfigError: an event names a servo that is not there.
+        ConfigError: an event names a servo that is not there and that no earlier event makes.
     """
 
-    def __init__(self, world: World, folder: Path, faults: list[Event]) -> None:
+    def __init__(self, world: World, folder: Path, faults: list[Event], seed: int = 0) -> None:
         self.world = world
         self.banks: dict[Arm, ServoBank] = {"follower": world.follower, "leader": world.leader}
+        given = set[tuple[Arm, int | None]]()
         for event in faults:
             if isinstance(event, FaultEvent):
-                event.check(self.banks[event.arm])
+                if (event.arm, event.servo_id) not in given:
+                    event.check(self.banks[event.arm])
+                given.add((event.arm, event.new_id))
         self.goal_log = GoalLog()
         self.wires: dict[str, PtyWire] = {
             arm: PtyWire(BusEmulator(bank, on_goal=self.goal_log.recorder(arm)))
@@ -108,12 +111,15 @@ class LiveTwin:
         self.skipped_s = 0.0
         """Real time that the world did not live through because the machine was too busy."""
         self._faults = list(faults)
-        self._running = True
+        self._cameras: CameraProcess | None = None
+        self._mend_buses(seed)
         self._publish()
 
-    def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Let :meth:`run` return; may be a signal handler."""
-        self._running = False
+    def open_cameras(self, delay_ms: float, port: int, ended: threading.Event) -> dict[str, str]:
+        """Start the process that renders: camera name -> address. Raises TwinError where it cannot render."""
+        arguments = ["--block", self.block_name, "--faults-block", self.camera_trouble.name]
+        self._cameras = CameraProcess([*arguments, "--delay-ms", str(delay_ms)], port)
+        return self._cameras.urls(ended)
 
     def warm_up(self) -> None:
         """What takes longer than a client waits for its first answer; before anybody is told of the ports."""
@@ -125,12 +131,12 @@ class LiveTwin:
         gc.collect()
         gc.freeze()  # what exists now lives as long as the twin; later collections stay short
 
-    def run(self) -> None:
-        """Live until :meth:`stop`."""
+    def run(self, ended: threading.Event) -> None:
+        """Live until ``ended`` is set."""
         start_s = time.monotonic()
         step_s, housekeeping_s = start_s, start_s
         steps = 0
-        while self._running:
+        while not ended.is_set():
             now_s = time.monotonic()
             if now_s - step_s > MAX_LAG_S:
                 self.skipped_s += now_s - step_s
@@ -146,12 +152,16 @@ class LiveTwin:
                 housekeeping_s = now_s + HOUSEKEEPING_S
                 for wire in self._plugged():
                     wire.free_dead_claim()
+                if self._cameras is not None:
+                    self._cameras.keep_alive()
             while self._faults and now_s - start_s >= self._faults[0].at_s:
                 self._apply_scripted(self._faults.pop(0))
             self._serve(step_s)
 
     def close(self) -> None:
-        """Unplug the ports, remove the socket and the shared memory."""
+        """End the cameras, unplug the ports, remove the socket and the shared memory."""
+        if self._cameras is not None:
+            self._cameras.close()
         self.adapters.close()
         self.camera_trouble.close()
         self.mailbox.close()
@@ -180,6 +190,10 @@ class LiveTwin:
             raise CommandError(f"no joints {sorted(unknown)}, there are {list(JOINTS)}", code="malformed")
         self.banks[arm].plug({JOINTS.index(name) for name in names})
 
+    def _mend_buses(self, seed: int) -> None:
+        for index, wire in enumerate(self.wires.values()):
+            wire.emulator.faults = BusFaults(rng=np.random.default_rng([seed, index]))
+
     def _plugged(self) -> list[PtyWire]:
         return [wire for wire in self.wires.values() if wire.plugged]
 
@@ -200,7 +214,7 @@ class LiveTwin:
         """As :meth:`_apply`; a servo may have got another id meanwhile, which ends no session."""
         try:
             self._apply(event)
-        except So101Error as error:
+        except (So101Error, OSError) as error:
             sys.stderr.write(f"fault at {event.at_s:g} s left out: {error}\n")
 
     def _answer(self, payload: bytes) -> bytes:
@@ -208,9 +222,9 @@ class LiveTwin:
             return to_json({"ok": True} | self._command(from_json(payload)))
         except CommandError as error:
             return _refusal(error.code, str(error))
-        except So101Error as error:
+        except (So101Error, OSError) as error:  # the machine may have no port left to give
             return _refusal("refused", str(error))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             return _refusal("malformed", f"{type(error).__name__}: {error}")
 
     def _command(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -239,9 +253,8 @@ class LiveTwin:
             case "plug":
                 self._plug(_arm(command), command["joints"])
             case "reset":
-                world.reset(int(command.get("seed", 0)))
-                for wire in self.wires.values():
-                    wire.emulator.faults = BusFaults()
+                self._mend_buses(int(command.get("seed", 0)))
+                world.reset()
                 self.adapters.mend()
                 self.camera_trouble.happen(CameraEvent(kind="camera_ok"))
             case "fault":
@@ -289,21 +302,18 @@ def run_live(options: LiveOptions) -> None:
     if options.die_with_parent:
         child.die_with_parent()
     faults = [] if options.faults is None else load_faults(options.faults)
+    # From here on a signal only asks: what has been made is removed again, however far the start has come.
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: ended.set())
     folder = Path(tempfile.mkdtemp(prefix="so101-twin-"))
-    cameras: subprocess.Popen[bytes] | None = None
     twin: LiveTwin | None = None
     try:
-        config = WorldConfig(bare=options.bare, factory=options.factory)
-        twin = LiveTwin(World(config, options.seed), folder, faults)
-        signal.signal(signal.SIGTERM, twin.stop)
-        signal.signal(signal.SIGINT, twin.stop)
+        world = World(WorldConfig(bare=options.bare, factory=options.factory))
+        twin = LiveTwin(world, folder, faults, options.seed)
         urls: dict[str, str] = {}
         if options.cameras:
-            arguments = ["--block", twin.block_name, "--faults-block", twin.camera_trouble.name]
-            arguments += ["--delay-ms", str(options.camera_delay_ms)]
-            arguments += ["--port", str(options.camera_port)]
-            cameras = child.start_module("robot.twin.camera_server", arguments)
-            urls = child.read_json_line(cameras, CAMERA_START_S)["cameras"]
+            urls = twin.open_cameras(options.camera_delay_ms, options.camera_port, ended)
         twin.warm_up()
         child.announce(
             {
@@ -315,10 +325,11 @@ def run_live(options: LiveOptions) -> None:
                 "pid": os.getpid(),
             }
         )
-        twin.run()
+        twin.run(ended)
+    except TwinError:
+        if not ended.is_set():
+            raise
     finally:
-        if cameras is not None:
-            child.stop(cameras)
         if twin is not None:
             twin.close()
         shutil.rmtree(folder, ignore_errors=True)

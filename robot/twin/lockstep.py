@@ -30,7 +30,6 @@ class LockstepClock:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._origin_s = 0.0
 
     def now_s(self) -> float:
         """See Clock."""

@@ -9,6 +9,7 @@ import struct
 import termios
 import tty
 
+from robot.errors import TwinError
 from robot.twin.emulator import BusEmulator
 
 _CHUNK = 4096
@@ -38,12 +39,18 @@ class PtyWire:
         return self._master >= 0
 
     def plug_in(self) -> None:
-        """Make a new port, under a name that the last one did not have; what was plugged in is unplugged."""
-        master, slave = os.openpty()
+        """Make a new port, under a name that the last one did not have; what was plugged in is unplugged.
+
+        Raises:
+            TwinError: this machine has none left; what was plugged in stays.
+        """
+        master, slave = _open_pair()
         if os.ttyname(slave) == self.path:  # the kernel gives free numbers again
             former = master, slave
-            master, slave = os.openpty()
-            _close(*former)
+            try:
+                master, slave = _open_pair()
+            finally:
+                _close(*former)
         self.unplug()
         tty.setraw(slave)
         os.set_blocking(master, False)
@@ -90,7 +97,8 @@ class PtyWire:
 
         The exclusive flag of a real port ends with its last user. Here the slave never closes, so a dead
         client's flag would lock everybody out. A living owner also holds a lock on the port: only where that
-        is free is the flag taken away.
+        is free is the flag taken away. Clients that set the flag and take no lock, as rustypot does, lose it
+        too: only a search of all processes could tell them from dead ones, and servos would wait for it.
         """
         flag = struct.unpack("i", fcntl.ioctl(self._slave, _TIOCGEXCL, b"\0\0\0\0"))[0]
         if flag == 0:
@@ -101,6 +109,13 @@ class PtyWire:
             return
         fcntl.ioctl(self._slave, termios.TIOCNXCL)
         fcntl.flock(self._slave, fcntl.LOCK_UN)
+
+
+def _open_pair() -> tuple[int, int]:
+    try:
+        return os.openpty()
+    except OSError as error:
+        raise TwinError(f"no port for the twin: {error.strerror}; see /proc/sys/kernel/pty/max") from error
 
 
 def _close(*descriptors: int) -> None:

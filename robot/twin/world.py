@@ -1,7 +1,8 @@
 """The twin's world: MuJoCo physics of the arm, the table and what lies on it, driven by servo banks.
 
 One world serves both gaits: the live gait steps it in real time behind a pty, the lockstep gait as
-fast as the machine goes. It is deterministic: the same calls give the same states.
+fast as the machine goes. It is deterministic, and draws no random numbers: the same calls give the same
+states.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from robot.twin.servo import Drive, ServoBank
 CONFUSER_AWAY = (-0.1, 0.9, -0.736)
 """Where the confuser lies when it takes no part: on the floor, outside every picture."""
 CUBE_HALF_M = 0.014
+WIDEST = 720.0
+"""Degrees and percent that no pose exceeds; a joint turns by less than 360 and opens to 100."""
 TABLE_X_M = (-0.20, 0.64)
 TABLE_Y_M = (-0.57, 0.57)
 STUCK_KG_M2 = 1e4
@@ -73,10 +76,9 @@ class World:
 
     Args:
         config: servo parameters and start pose.
-        seed: kept for :meth:`reset`; the physics itself draws no random numbers.
     """
 
-    def __init__(self, config: WorldConfig | None = None, seed: int = 0) -> None:
+    def __init__(self, config: WorldConfig | None = None) -> None:
         self.config = config or WorldConfig()
         self.model = load_scene()
         self.data = mujoco.MjData(self.model)
@@ -104,7 +106,7 @@ class World:
         if self.config.bare:
             self.model.geom_contype[:] = 0
             self.model.geom_conaffinity[:] = 0
-        self.reset(seed)
+        self.reset()
 
     def _bank(self, parameters: ServoParameters, calibration: dict[str, dict[str, int]]) -> ServoBank:
         eeprom, zero = [], np.zeros(N_JOINTS)
@@ -133,9 +135,8 @@ class World:
         """Simulated time since the last reset."""
         return float(self.data.time)
 
-    def reset(self, seed: int = 0) -> None:
+    def reset(self) -> None:
         """Park the arm at rest, put the cube in front of it, take the confuser away."""
-        self.seed = seed
         mujoco.mj_resetData(self.model, self.data)
         self._last_drive = None
         park = np.array(self.config.park_rad)
@@ -343,6 +344,8 @@ def _pose_rad(user: FloatArray) -> FloatArray:
     values = np.asarray(user, dtype=np.float64)
     if values.shape != (N_JOINTS,) or not np.isfinite(values).all():
         raise TwinError("a pose needs six finite numbers: degrees, gripper percent")
+    if np.abs(values).max() > WIDEST:
+        raise TwinError(f"a pose is within {WIDEST:g} degrees, or percent, of zero: no joint turns so far")
     return user_to_rad(values)
 
 

@@ -118,7 +118,9 @@ def soak(
     corrupt_share: Annotated[
         float, typer.Option(min=0, max=0.2, help="share of answers that arrive with a wrong byte")
     ] = 0.01,
-    seed: Annotated[int, typer.Option(min=0, help="seed of the twin's world")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="seed of what is drawn: which answers get lost or spoiled")
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="write the result here (JSON)")] = None,
     log: Annotated[
         Path | None, typer.Option(help="write a line a minute here, and one for each fault")

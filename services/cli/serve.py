@@ -50,7 +50,7 @@ def serve(
     actions_per_inference: Annotated[
         int | None, typer.Option(min=1, help="policy steps per chunk, with --execution receding")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="seed of the twin's world")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of what the twin draws: an unreliable bus")] = 0,
     provider: ProviderOption = ExecutionProvider.CPU,
     threads: ThreadsOption = 1,
 ) -> None:

@@ -12,7 +12,9 @@ def twin(
     delay_ms: Annotated[
         float, typer.Option(min=0.0, max=1000.0, help="Camera delay in milliseconds, capture to picture.")
     ] = 30.0,
-    seed: Annotated[int, typer.Option(help="Seed of the world.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of what is drawn: which answers an unreliable bus spoils.")
+    ] = 0,
     no_cameras: Annotated[
         bool, typer.Option("--no-cameras", help="Servos only: nothing is rendered.")
     ] = False,

@@ -208,6 +208,26 @@ def test_unplugged_when_it_ends_and_nothing_is_left(calibration: Calibration) ->
     assert not any(segment.exists() for segment in segments)
 
 
+def test_a_start_that_waits_for_its_cameras_can_be_interrupted(tmp_path: Path) -> None:
+    hang = "import sys, time\nif 'robot.twin.camera_server' in sys.orig_argv:\n    time.sleep(600)\n"
+    (tmp_path / "sitecustomize.py").write_text(hang)
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    twin = subprocess.Popen(
+        [sys.executable, "-m", "robot.twin.live"],
+        env=os.environ | {"PYTHONPATH": paths, "TMPDIR": str(tmp_path)},
+    )
+    children = Path(f"/proc/{twin.pid}/task/{twin.pid}/children")
+    assert until(lambda: bool(children.read_text()))
+    cameras = int(children.read_text())
+    (folder,) = tmp_path.glob("so101-twin-*")
+    assert list(Path("/dev/shm").glob(f"{folder.name}*"))
+    twin.terminate()
+    assert twin.wait(30) == 0
+    assert gone(cameras)
+    assert not folder.exists()
+    assert not list(Path("/dev/shm").glob(f"{folder.name}*"))
+
+
 def test_twin_does_not_outlive_its_parent() -> None:
     script = (
         "import sys, time\nfrom robot.twin.client import TwinProcess\n"
@@ -245,6 +265,20 @@ def test_cameras_show_the_world() -> None:
         assert ok
         assert image.shape == (480, 640, 3)
         wrist.release()
+        capture.release()
+        # Killed, what renders comes back under the same address; the servos do not notice.
+        children = Path(f"/proc/{twin.pid}/task/{twin.pid}/children")
+        former = int(children.read_text())
+        os.kill(former, signal.SIGKILL)
+        assert until(lambda: children.read_text().split() not in ([], [str(former)]))
+        assert "started again" in twin.errors()
+
+        def opens() -> bool:
+            capture.open(twin.cameras["overhead"], cv2.CAP_FFMPEG)
+            return capture.isOpened()
+
+        assert until(opens)
+        assert picture().std() > 5
         capture.release()
 
 
