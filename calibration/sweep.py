@@ -9,6 +9,8 @@ The servo's law is LeRobot's: present = actual - homing_offset, modulo a turn.
 
 from __future__ import annotations
 
+import math
+
 from robot.calibration_file import DEG_PER_TICK, MAX_OFFSET, MAX_TICK, Calibration, JointCalibration
 from robot.errors import CalibrationError
 from robot.joints import JOINTS, SERVO_IDS
@@ -19,6 +21,9 @@ MIDDLE_TICK = 2047
 
 FULL_TURN_JOINT = "wrist_roll"
 """LeRobot writes this joint's range as 0..4095, and so do we: see docs/calibration.md."""
+
+ROLL_MARGIN_DEG = 5.0
+"""How far before its stops a gate should end :data:`FULL_TURN_JOINT`'s travel."""
 
 MAX_STEP_TICKS = 512
 """A hand does not turn a joint further than 45 degrees between two readings: what jumps further is taken for
@@ -125,6 +130,16 @@ def home(joint: str, low: int, high: int, offset: int) -> JointCalibration:
     if joint == FULL_TURN_JOINT:
         range_min, range_max = 0, MAX_TICK
     return JointCalibration(SERVO_IDS[joint], 0, homing, range_min, range_max)
+
+
+def roll_limits_deg(span_deg: float) -> tuple[float, float]:
+    """Limits of a robot's gate for :data:`FULL_TURN_JOINT`, whose stops its servo does not know.
+
+    Args:
+        span_deg: from stop to stop as it was swept; zero is its middle.
+    """
+    high = math.floor(span_deg / 2 - ROLL_MARGIN_DEG)
+    return -float(high), float(high)
 
 
 def calibration_from(sweeps: dict[str, JointSweep], offsets: dict[str, int], name: str) -> Calibration:

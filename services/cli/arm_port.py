@@ -13,7 +13,7 @@ import typer
 
 from robot.adapters import find_adapters
 from robot.config import load_robot
-from robot.errors import ConfigError
+from robot.errors import ConfigError, So101Error
 
 if TYPE_CHECKING:
     from robot.twin.client import TwinProcess
@@ -76,6 +76,9 @@ def arm_port(port: str | None, robot: str | None, arm: Arm, *, factory: bool = F
 def interruptible(last_words: str) -> Iterator[list[str]]:
     """Ctrl-C, SIGTERM and a closed terminal unwind alike, so that servos are left locked, and end in a line.
 
+    At a question, Ctrl-C and the end of stdin come as other errors; they end in the same line. An error that
+    came while Ctrl-C had to wait, which says what the servos hold, takes the place of the last words.
+
     Args:
         last_words: what is true when that happens.
 
@@ -89,8 +92,10 @@ def interruptible(last_words: str) -> Iterator[list[str]]:
     }
     try:
         yield words
-    except KeyboardInterrupt as interrupt:
-        typer.echo(f"\nso101: interrupted: {words[0]}", err=True)
+    except (KeyboardInterrupt, EOFError, typer.Abort) as interrupt:
+        error = interrupt.__context__
+        what = error if isinstance(error, So101Error) else words[0]
+        typer.echo(f"\nso101: interrupted: {what}", err=True)
         raise typer.Exit(INTERRUPTED) from interrupt
     finally:
         for number, handler in before.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,8 @@ from rich.table import Table
 from robot.calibration_file import Calibration, replace_calibration
 from robot.config import load_robot
 from robot.errors import CalibrationError, ConfigError
-from robot.joints import GRIPPER, JOINTS
+from robot.fingerprint import FOLLOWER_GRIPPER
+from robot.joints import GRIPPER, JOINTS, SERVO_IDS
 from services.cli.arm_port import Arm, ArmPort, arm_port, interruptible
 from services.cli.sweep_view import ImaginaryHand, watch_sweep
 
@@ -72,12 +74,14 @@ def _target(out: Path | None, robot: str | None, arm: Arm) -> Path:
 
 def _calibrate(console: Console, found: ArmPort, target: Path, yes: bool, last_words: list[str]) -> None:
     from calibration.arm import ArmSweep, energised, read_stored
-    from calibration.sweep import calibration_from
+    from calibration.sweep import FULL_TURN_JOINT, calibration_from, roll_limits_deg
     from robot.eeprom import SetupBus
 
     with SetupBus(found.path) as bus:
         stored = read_stored(bus)
-        console.print(f"All six servos of the {found.arm.value} answer on {bus.path}.")
+        console.print(f"Six servos answer on {bus.path}.")
+        if found.twin is None:  # whose leader has a follower's gripper
+            _require_arm(console, bus, found.arm, yes)
         driven = energised(stored)
         if driven:
             _ask_to_hold(console, driven)
@@ -88,6 +92,24 @@ def _calibrate(console: Console, found: ArmPort, target: Path, yes: bool, last_w
         spans_deg = {joint: one.span_deg for joint, one in sweep.joints.items()}
         console.print(_summary(calibration, spans_deg, stored))
         _write(console, bus, calibration, stored, target, yes, last_words)
+    if found.arm is Arm.FOLLOWER:
+        low, high = roll_limits_deg(spans_deg[FULL_TURN_JOINT])
+        console.print(
+            f"The gate keeps {FULL_TURN_JOINT} off its stops. In the robot's file: "
+            f"gate.min_position.{FULL_TURN_JOINT}: {low:g}, gate.max_position.{FULL_TURN_JOINT}: {high:g}."
+        )
+
+
+def _require_arm(console: Console, bus: SetupBus, arm: Arm, yes: bool) -> None:
+    """Ask where the gripper's servo is set up for the other arm: its calibration would be lost."""
+    held = {name: bus.read(SERVO_IDS[JOINTS[GRIPPER]], name) for name in FOLLOWER_GRIPPER}
+    found = Arm.FOLLOWER if held == FOLLOWER_GRIPPER else Arm.LEADER
+    if found is arm:
+        return
+    has = "the limits" if found is Arm.FOLLOWER else "none of the limits"
+    console.print(f"[yellow]Its gripper has {has} that `so101 setup-motors` gives a follower's.[/yellow]")
+    if not yes and not typer.confirm(f"Is it the {arm.value} nevertheless?"):
+        raise CalibrationError(f"nothing was written: give the {arm.value}'s port, or --arm {found.value}")
 
 
 def _ask_to_hold(console: Console, driven: list[str]) -> None:
@@ -99,8 +121,11 @@ def _ask_to_hold(console: Console, driven: list[str]) -> None:
     console.print(
         f"[yellow]The arm is energised ({', '.join(driven)}) and falls when it is released.[/yellow]"
     )
-    if not typer.confirm("Hold it with both hands. Release it now?"):
+    if not typer.confirm("Release it? You then have three seconds to hold it with both hands."):
         raise CalibrationError("the arm stays energised and was not calibrated")
+    for second in (3, 2, 1):
+        console.print(f"  released in {second} s")
+        time.sleep(1.0)
 
 
 def _summary(
@@ -145,9 +170,13 @@ def _write(
             ) from error
         last_words[0] = f"the calibration is in the servos and in {target}"
     console.print(f"Servos: {written} registers written, locked, read back. File: {target}.")
+    _tell_backup(console, backup)
+    console.print(f"The arm now reads {_pose(bus, calibration)}.")
+
+
+def _tell_backup(console: Console, backup: Path | None) -> None:
     if backup is not None:
         console.print(f"The file that was there is now {backup}.")
-    console.print(f"The arm now reads {_pose(bus, calibration)}.")
 
 
 def _agree(question: str, yes: bool) -> None:
@@ -193,7 +222,9 @@ def _import(
         require_possible(calibration)
         console.print(_summary(calibration, spans_deg(calibration), None))
         _agree(f"Write it to {target}?", yes)
-        replace_calibration(calibration, target)
+        backup = replace_calibration(calibration, target)
+        last_words[0] = f"the calibration is in {target}"
+        _tell_backup(console, backup)
         console.print(f"Wrote {target}. The servos hold it once it is imported with --port.")
         return
     with arm_port(port, robot, arm) as found, SetupBus(found.path) as bus:

@@ -100,6 +100,7 @@ def _together(console: Console, bus: SetupBus, found: ArmPort, *, follower: bool
             console.print(f"  [yellow]{problem}[/yellow]")
         if found.twin is not None:
             raise BusError("the six servos do not work together: " + "; ".join(problems))
+        console.print("  A wrong value is not mended here: Ctrl-C, and run this again from the start.")
 
 
 def _plug(console: Console, found: ArmPort, what: str, joints: list[str] | None) -> None:

@@ -94,6 +94,10 @@ def test_velocity_mode_and_other_models_are_refused(served: ServedBus, bus: Setu
     bus.write_eeprom(2, "operating_mode", 1)
     with pytest.raises(CalibrationError, match=r"shoulder_lift.*operating mode 1.*setup-motors"):
         read_stored(bus)
+    served.bank.force(1, "model_number", 2825)
+    with pytest.raises(ServoError, match=r"shoulder_pan.*says model 2825, an SO-101 has STS3215") as caught:
+        read_stored(bus)
+    assert caught.value.joint == "shoulder_pan"
 
 
 def test_ctrl_c_in_the_middle_leaves_the_old_values(

@@ -10,6 +10,7 @@ from calibration.sweep import (
     JointSweep,
     calibration_from,
     home,
+    roll_limits_deg,
     wrap,
 )
 from robot.calibration_file import DEG_PER_TICK, MAX_OFFSET, MAX_TICK
@@ -124,6 +125,12 @@ def test_middle_that_needs_the_one_offset_the_register_lacks_reads_a_tick_beside
 def test_a_joint_that_was_not_moved_or_turned_round_is_refused(span: int) -> None:
     with pytest.raises(CalibrationError, match="elbow_flex went through"):
         home("elbow_flex", 100, 100 + span, 0)
+
+
+@given(st.floats(*PLAUSIBLE_SPAN_DEG["wrist_roll"]))
+def test_a_gate_keeps_wrist_roll_off_its_stops(span_deg: float) -> None:
+    low, high = roll_limits_deg(span_deg)
+    assert low == -high and 5.0 <= span_deg / 2 - high < 6.0
 
 
 def typical(joint: str) -> JointSweep:

@@ -124,6 +124,7 @@ def test_a_bag_of_servos_becomes_a_calibrated_arm(factory: TwinProcess, tmp_path
             until(lambda: factory.truth()["time_s"] > arrived_s)  # noqa: B023  asked at once
         output, _ = process.communicate("\ny\n", timeout=60)
         assert process.returncode == 0, output
+        assert "gate.min_position.wrist_roll: -15" in output  # of 160 to either side
     calibration = load_calibration(target)
     spans = calibration.range_max - calibration.range_min
     model = np.array([HIGH[i] - LOW[i] for i in range(6)]) * 4095 / 360
