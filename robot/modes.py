@@ -142,6 +142,7 @@ class Modes:
         self._refuse_faults()
         self._relieve()
         self._release_wanted = False
+        self._reactions.hold_up(None)  # a stop before this start holds no park up
         if self._base == "off":
             self._energise("energised")
         self._begin_ramp("starting", self._config.ready_pose.array(), "start")

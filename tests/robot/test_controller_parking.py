@@ -45,6 +45,14 @@ def test_fault_whose_cause_is_gone_asks_for_nothing_when_another_one_comes() -> 
     assert (rig.arm.goals[-1] == still).all()
 
 
+def test_stop_before_a_start_does_not_hold_the_next_park_up() -> None:
+    rig = Rig().go("ready")
+    assert rig.ask(op="stop", level="hold") == {"ok": True}
+    assert rig.ask(op="start") == {"ok": True}
+    rig.arm.temperature_c[3] = 66.0
+    rig.until("parking", at_most=60)
+
+
 @pytest.mark.parametrize("code", ["following_error", "overload"])
 def test_joint_that_is_blocked_on_the_way_to_a_park_is_not_pulled_on(code: str) -> None:
     rig = parking_hot()
