@@ -137,13 +137,14 @@ class FaultBook:
         return any(changed)
 
     def clear(self) -> None:
-        """Forget all faults, on a person's word.
+        """Forget the faults whose cause is gone, on a person's word; what only warns or slows may last on.
 
         Raises:
-            CommandError: (``fault_active``) a cause is still there; nothing is cleared then.
+            CommandError: (``fault_active``) the cause of one that stops the arm is still there; nothing is
+                cleared then.
         """
         active = [fault.finding for fault in self._faults.values() if fault.active]
-        blocking = [finding for finding in active if finding.severity > Severity.WARN]
+        blocking = [finding for finding in active if finding.severity >= Severity.HOLD]
         if blocking:
             causes = "; ".join(f"{finding.message} ({finding.remedy})" for finding in blocking)
             raise CommandError(f"still there: {causes}", code="fault_active")

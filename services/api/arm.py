@@ -191,9 +191,8 @@ async def faults(context: Ctx) -> dict[str, Any]:
 
 @router.post("/faults/clear", summary="Clear faults whose cause is gone", tags=["faults"])
 async def clear_faults(context: Ctx, body: Nothing | None = None) -> dict[str, Any]:
-    """Clear what is latched. Nothing moves. 409 while a cause is still there."""
-    latched = [fault for fault in view.faults(context) if fault.get("id") != "api-1"]
-    arms, services = _owners(context, latched)
+    """Clear what is latched; the answer lists what was. Nothing moves. 409 while a cause is still there."""
+    arms, services = context.link.status().get("faults", []), context.link.service().get("faults", [])
     try:
         if services:
             await context.link.supervisor("clear_faults")
@@ -201,7 +200,7 @@ async def clear_faults(context: Ctx, body: Nothing | None = None) -> dict[str, A
             await context.link.controller("clear_faults")
     except CommandError as error:
         raise refused(error) from error
-    return {"cleared": [fault.get("id") for fault in latched]}
+    return {"cleared": [fault.get("id") for fault in (*arms, *services) if view.clearable(fault)]}
 
 
 @router.get("/policies", summary="The loaded policy", tags=["policies"])

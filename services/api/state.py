@@ -12,6 +12,8 @@ from robot.telemetry import MODES, Record
 from services.api.context import Context
 from services.api.link import FRESH_S
 
+SILENT_ID = "api-1"
+"""Id of the fault that the controller says nothing; it goes when the controller is back."""
 GRIPPER_DEG_PER_PCT = math.degrees(GRIPPER_SPAN_RAD) / 100.0
 
 
@@ -43,7 +45,7 @@ def faults(context: Context) -> list[dict[str, Any]]:
         silent_s = time.monotonic() - float(record["time_s"])
         found.append(
             {
-                "id": "api-1",
+                "id": SILENT_ID,
                 "code": "controller_silent",
                 "severity": "hold",
                 "joint": None,
@@ -54,6 +56,12 @@ def faults(context: Context) -> list[dict[str, Any]]:
             }
         )
     return found + camera_faults(context)
+
+
+def clearable(fault: dict[str, Any]) -> bool:
+    """Whether a person can clear a fault: none that goes by itself, nor one that only slows and lasts on."""
+    by_itself = fault.get("severity") == "warn" or fault.get("id") == SILENT_ID
+    return not by_itself and not (fault.get("severity") == "slow" and fault.get("active"))
 
 
 def camera_faults(context: Context) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 from nicegui import ui
 
 from services.api import arm, twin
+from services.api import state as view
 from services.api.context import Context
 from services.api.models import CubePlace, TwinRequest
 from services.api.problems import Problem
@@ -53,7 +54,9 @@ class FaultsPanel(Panel):
         """Show the faults of this state."""
         faults = state["faults"]
         self.card.set_visibility(bool(faults))
-        key = [(f.get("id"), f.get("message"), f.get("active")) for f in faults if f.get("id") != "api-1"]
+        key = [
+            (f.get("id"), f.get("message"), f.get("active")) for f in faults if f.get("id") != view.SILENT_ID
+        ]
         if not self.changed((key, len(faults))):
             return
         with self.body:
@@ -65,7 +68,8 @@ class FaultsPanel(Panel):
                     ui.label(f"{title}{joint}{gone}").classes("name")
                     ui.label(str(fault.get("message")))
                     ui.label(str(fault.get("remedy"))).classes("soft")
-            quiet_button("Clear faults", self._clear)
+            if any(view.clearable(fault) for fault in faults):
+                quiet_button("Clear faults", self._clear)
 
     async def _clear(self) -> None:
         await told(arm.clear_faults(self._context), "Cleared. Press Start to go on.")

@@ -181,9 +181,10 @@ class ScriptedController(Thread):
                 self.status["mode"] = {"hold": "hold", "release": "off"}[command["level"]]
             self.status["reason"] = f"stopped ({command['level']})"
         elif op == "clear_faults":
-            if any(fault["active"] for fault in self.status["faults"]):
+            stays = [fault for fault in self.status["faults"] if fault["active"]]
+            if any(fault["severity"] == "hold" for fault in stays):
                 return {"ok": False, "code": "fault_active", "message": "still there"}
-            self.status["faults"] = []
+            self.status["faults"] = stays
             self.status["mode"] = "hold"
         elif op == "start":
             if self.status["faults"]:

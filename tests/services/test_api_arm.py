@@ -13,6 +13,7 @@ import pytest
 from websockets.sync.client import connect
 
 from robot.telemetry import MODES, empty_record
+from services.api.state import clearable
 from services.api.telemetry import Outbox
 from tests.services.conftest import Service
 
@@ -160,6 +161,26 @@ def test_a_fault_whose_cause_is_there_stays(service: Service) -> None:
     service.until(lambda: bool(service.http.get("/v1/faults").json()["faults"]))
     answer = service.http.post("/v1/faults/clear")
     assert (answer.status_code, answer.json()["code"]) == (409, "fault_active")
+
+
+def test_only_what_was_cleared_is_said_to_be(service: Service) -> None:
+    for code, severity, active in (("servo_silent", "hold", False), ("gripper_strained", "warn", True),
+                                   ("warm", "slow", True)):  # fmt: skip
+        service.controller.fault(code, severity, active=active)
+        service.controller.status["faults"][-1]["id"] = code
+    service.board.raise_fault("controller_lost", "the controller was killed (signal 9)", "look at the arm")
+    service.board.settle("controller_lost")
+    service.until(lambda: len(service.http.get("/v1/faults").json()["faults"]) == 4)
+    answer = service.http.post("/v1/faults/clear")
+    assert answer.json() == {"cleared": ["servo_silent", "service-1"]}
+
+
+def test_a_controller_that_is_silent_is_no_fault_to_clear(service: Service) -> None:
+    service.controller.silent = True
+    service.until(lambda: bool(service.http.get("/v1/faults").json()["faults"]))
+    (fault,) = service.http.get("/v1/faults").json()["faults"]
+    assert fault["code"] == "controller_silent" and not clearable(fault)
+    assert service.http.post("/v1/faults/clear").json() == {"cleared": []}
 
 
 def test_a_persons_start_acknowledges_a_process_that_runs_again(service: Service) -> None:

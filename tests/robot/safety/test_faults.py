@@ -82,6 +82,20 @@ def test_warning_goes_with_its_cause_and_blocks_nothing() -> None:
     assert list(book) == []
 
 
+def test_what_only_slows_the_arm_is_latched_but_keeps_nothing_from_being_cleared() -> None:
+    book = FaultBook()
+    book.raise_(finding("warm", Severity.SLOW), 0.0)
+    book.raise_(finding(), 0.0)
+    book.settle("overload")
+    book.clear()
+    assert not book.stops()
+    assert [(fault.finding.code, fault.active) for fault in book] == [("warm", True)]
+    book.settle("warm")
+    assert book.worst == Severity.SLOW
+    book.clear()
+    assert list(book) == []
+
+
 def test_update_settles_only_what_the_supervisor_looks_for() -> None:
     book = FaultBook()
     looked_for = frozenset({"a", "b"})
