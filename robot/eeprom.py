@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from robot.bus import REGISTER_AT, FeetechBus, decode
 from robot.errors import BusError, PortError, ServoError
@@ -25,7 +26,7 @@ WRITES = 2
 
 _TORQUE = REGISTERS["torque_enable"]
 
-_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SetupBus(FeetechBus):
@@ -218,12 +219,23 @@ class SetupBus(FeetechBus):
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ctrl-C, and its relatives, wait until the servo is locked again: some milliseconds."""
+    """Ctrl-C, and its relatives, wait until the servo is locked again: some milliseconds.
+
+    Their handlers are put off, as a mask would hold the main thread's alone, and Python runs in it what any
+    other thread was sent. They always act afterwards, so that nothing goes on which was to end; an error of
+    the block, which says what the servos hold, is then the ``__context__`` of the KeyboardInterrupt.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    waiting: list[int] = []
+    before: dict[signal.Signals, Any] = {}
     try:
+        for number in _SIGNALS:
+            before[number] = signal.signal(number, lambda number, _: waiting.append(number))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in reversed(before.items()):
+            signal.signal(number, handler)
+        for waited in dict.fromkeys(waiting):
+            signal.raise_signal(waited)

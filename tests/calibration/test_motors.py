@@ -131,7 +131,7 @@ def test_ctrl_c_waits_until_the_servo_is_locked(
     monkeypatch.setattr(bus, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         set_up(bus, "gripper", found, follower=True)
-    assert served.bank.read(1, 55, 1) == b"\x01"
+    assert (bus.read(1, "p_gain"), bus.read(1, "lock")) == (16, 1)
     monkeypatch.undo()
     set_up(bus, "gripper", found, follower=True)
     assert check_all(bus, follower=True)[0].startswith("shoulder_pan (servo 1)")

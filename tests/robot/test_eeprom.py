@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from served_bus import ServedBus
 
-from robot.eeprom import SetupBus
+from robot.eeprom import SetupBus, undisturbed
 from robot.errors import BusError, PortError, ServoError
 from robot.registers import REGISTERS
 
@@ -70,7 +74,7 @@ def test_servo_that_does_not_keep_the_value_is_named(
 
 
 def test_running_path_cannot_reach_it() -> None:
-    script = "import sys, robot.servo_arm, robot.controller\nsys.exit('robot.eeprom' in sys.modules)"
+    script = "import sys, services.processes.controller\nsys.exit('robot.eeprom' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
 
 
@@ -140,3 +144,42 @@ def test_a_lost_release_is_repeated_and_who_stays_energised_is_named(
     with pytest.raises(ServoError, match=r"^wrist_flex \(servo 4\) on .* will not be released") as caught:
         bus.release()
     assert caught.value.joint == "wrist_flex"
+
+
+@pytest.fixture
+def another_thread() -> Iterator[int]:
+    """Ident of a thread that sleeps, as a library's workers do."""
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    yield thread.ident or 0
+    over.set()
+    thread.join()
+
+
+def test_ctrl_c_waits_whichever_thread_it_is_sent_to(another_thread: int) -> None:
+    whole = False
+    with pytest.raises(KeyboardInterrupt), undisturbed():
+        with undisturbed():
+            signal.pthread_kill(another_thread, signal.SIGINT)
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        whole = True
+    assert whole
+
+
+def test_other_handlers_act_afterwards_and_are_as_before() -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    try:
+        with pytest.raises(ServoError), undisturbed():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)
+            assert not seen
+            raise ServoError("the servo is open", servo_id=3)
+        assert seen == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert len(seen) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "robot"))
 from served_bus import ServedBus
 
 from robot.config import config_root
-from robot.errors import ConfigError
+from robot.eeprom import undisturbed
+from robot.errors import ConfigError, ServoError
 from robot.joints import SERVO_IDS
 from robot.twin.world import LEADER_CALIBRATION, twin_calibration
 from services.cli import app
-from services.cli.arm_port import Arm
+from services.cli.arm_port import Arm, interruptible
 from services.cli.calibrate_arm import _target
 
 
@@ -77,3 +81,12 @@ def test_each_arm_has_the_file_that_its_robot_names(tmp_path: Path) -> None:
         _target(None, str(robot), Arm.LEADER)
     with pytest.raises(ConfigError, match="say with --out"):
         _target(None, "twin", Arm.FOLLOWER)
+
+
+def test_what_the_servos_hold_is_told_although_ctrl_c_had_to_wait(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(typer.Exit), interruptible("nothing was written"), undisturbed():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ServoError("the gripper is open", servo_id=6)
+    assert "interrupted: the gripper is open" in capsys.readouterr().err
