@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calibration.camera_file import table_maps
 from inference.manifest import read_manifest
+from robot.camera_reference import load_references
 from robot.config import load_robot
 from robot.errors import CommandError, ConfigError
 from robot.mailbox import MailboxClient
@@ -61,7 +63,10 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
     Raises:
         So101Error: the robot, the policy or the address cannot be right; nothing is left running.
     """
-    config, _ = load_robot(options.robot)
+    config, folder = load_robot(options.robot)
+    # The children read these too, and one that cannot would be started again for ever.
+    table_maps(config, folder)
+    load_references(config, folder)
     robot = str(Path(options.robot).resolve()) if Path(options.robot).is_file() else options.robot
     execution = options.execution
     if options.policy is not None:

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from services.serving import hold_without_api, runtime_folder, undisturbed
+from robot.errors import So101Error
+from services.serving import ServeOptions, hold_without_api, runtime_folder, serve, undisturbed
+from tests.rig import quick_robot
 from tests.services.conftest import Service
 
 
@@ -14,6 +17,25 @@ def test_a_terminal_that_is_gone_ends_nothing() -> None:
         raise BrokenPipeError("the terminal is gone")
 
     undisturbed(gone)("ready")
+
+
+@pytest.mark.parametrize(
+    ("camera", "text"),
+    [("overhead", '{"table": {}}'), ("wrist", '{"reference": {"mean": 3}}'), ("wrist", "{")],
+)
+def test_a_damaged_camera_file_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, camera: str, text: str
+) -> None:
+    monkeypatch.setattr("services.serving.TwinProcess", None)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    robot = Path(quick_robot(tmp_path))
+    (tmp_path / "damaged.json").write_text(text)
+    raw = yaml.safe_load(robot.read_text())
+    next(c for c in raw["cameras"] if c["name"] == camera)["calibration"] = "damaged.json"
+    robot.write_text(yaml.safe_dump(raw))
+    with pytest.raises(So101Error, match=rf"{camera}.*damaged.json.*so101 calibrate"):
+        serve(ServeOptions(str(robot)), print)
+    assert not list(tmp_path.glob("so101-*"))
 
 
 def test_a_dead_api_holds_an_arm_that_moves_and_nothing_else(service: Service) -> None:
