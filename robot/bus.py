@@ -86,7 +86,6 @@ class FeetechBus:
 
     Attributes:
         counters: what went wrong so far.
-        status: servo id -> error byte of its newest status packet.
         joints: servo id -> joint name.
     """
 
@@ -104,7 +103,6 @@ class FeetechBus:
         self.patience_s = patience_s
         self.retries = retries
         self.counters = BusCounters()
-        self.status: dict[int, int] = {}
         self.joints = dict(joints)
         self._port = SerialPort(port, baud)
         self._owed_until_s = -math.inf
@@ -189,17 +187,6 @@ class FeetechBus:
         """Write one register by name, encoded. Raises as :meth:`write_block`."""
         register = REGISTERS[name]
         return self.write_block(servo_id, register.address, encode(register, value))
-
-    def reg_write(self, servo_id: int, name: str, value: int) -> int:
-        """As :meth:`write`, carried out when :meth:`action` is sent."""
-        register = REGISTERS[name]
-        data = encode(register, value)
-        self._guard(register.address, data)
-        return self._ask(packets.reg_write(servo_id, register.address, data), servo_id).code
-
-    def action(self) -> None:
-        """Let all servos carry out their pending :meth:`reg_write` at once. Nobody answers."""
-        self._tell(packets.action())
 
     # -- several servos --------------------------------------------------------------------------------------
 
@@ -355,7 +342,6 @@ class FeetechBus:
                     echo = packet
                 elif servo_id in asked and servo_id not in replies and len(packet.data) == size:
                     replies[servo_id] = packet
-                    self.status[servo_id] = packet.code
                     # They answer in the order in which they were asked: who was due before has had its turn.
                     waiting.difference_update(asked[: asked.index(servo_id) + 1])
                 else:
@@ -367,7 +353,6 @@ class FeetechBus:
             self._echoes |= bool(replies) or size > 0
             if size == 0 and not self._echoes:
                 replies[echo.servo_id] = echo
-                self.status[echo.servo_id] = echo.code
         if len(replies) < len(servo_ids):
             self._owed_until_s = time.monotonic() + OWED_S
         self.counters.dropped_bytes += parser.dropped + parser.pending

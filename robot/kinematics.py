@@ -86,17 +86,6 @@ class Kinematics:
         self._forward(user_to_rad(user))
         return float(min(self.data.site_xpos[tip][2] for tip in self._tips))
 
-    def link_positions_m(self, user: FloatArray) -> FloatArray:
-        """Origins of the moving bodies and the tool, base frame, shape (7, 3): a stick figure of the arm."""
-        self._forward(user_to_rad(user))
-        bodies = ("shoulder", "upper_arm", "lower_arm", "wrist", "gripper")
-        points = [
-            np.zeros(3),
-            *(self.data.body(name).xpos for name in bodies),
-            self.data.site_xpos[self._grasp],
-        ]
-        return np.array(points)
-
     def gravity_torque_nm(self, rad: FloatArray) -> FloatArray:
         """Torque that gravity puts on each joint at standstill, shape (6,)."""
         self.data.qpos[:] = rad
@@ -194,7 +183,7 @@ class Kinematics:
 
     def _pitch_deg(self, rad: FloatArray) -> float:
         self._forward(rad)
-        down = -self.data.site_xmat[self._grasp].reshape(3, 3)[2, 2] * -1.0
+        down = self.data.site_xmat[self._grasp].reshape(3, 3)[2, 2]
         return math.degrees(math.asin(float(np.clip(down, -1.0, 1.0))))
 
     def check_pickup(self, x_m: float, y_m: float) -> None:

@@ -37,13 +37,6 @@ def test_write_and_read_back(bus: FeetechBus) -> None:
     assert bus.read(3, "acceleration") == 50
 
 
-def test_reg_write_waits_for_action(bus: FeetechBus) -> None:
-    bus.reg_write(3, "acceleration", 51)
-    assert bus.read(3, "acceleration") != 51
-    bus.action()
-    assert bus.read(3, "acceleration") == 51
-
-
 def test_sync_write_reaches_each_servo(bus: FeetechBus) -> None:
     bus.sync_write("goal_position", {i: 2000 + i for i in IDS})
     assert [bus.read(i, "goal_position") for i in IDS] == [2001, 2002, 2003, 2004, 2005, 2006]
@@ -55,7 +48,6 @@ def test_sync_read_gives_data_and_error_byte_of_each(bus: FeetechBus, served: Se
     assert reply.missing == ()
     assert tuple(reply.replies) == IDS
     assert [reply.replies[i].code for i in IDS] == [0, 0, 0, 0, StatusBit.OVERLOAD, 0]
-    assert bus.status[5] == StatusBit.OVERLOAD
     assert all(len(packet.data) == STATE_BLOCK_SIZE for packet in reply.replies.values())
 
 
@@ -164,9 +156,8 @@ def test_nothing_that_could_change_eeprom_leaves_this_class(
     bus: FeetechBus, served: ServedBus, name: str, value: int
 ) -> None:
     transactions = bus.counters.transactions
-    for send in (bus.write, bus.reg_write):
-        with pytest.raises(BusError):
-            send(1, name, value)
+    with pytest.raises(BusError):
+        bus.write(1, name, value)
     with pytest.raises(BusError):
         bus.sync_write(name, {1: value})
     with pytest.raises(BusError):  # in the tail of a longer block
