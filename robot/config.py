@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import yaml
@@ -162,13 +162,17 @@ def load_yaml(path: Path, model: type[StrictModel]) -> Any:
     """Read one YAML file into a strict model.
 
     Raises:
-        ConfigError: the file is absent, is no YAML mapping, or has keys or values that cannot be right;
-            the message names each of them, and the nearest known key for a misspelt one.
+        ConfigError: the file is absent, cannot be read, is no YAML mapping, or has keys or values that cannot
+            be right; the message names each of them, and the nearest known key for a misspelt one.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"no configuration at {path}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8: {error.reason} at byte {error.start}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(raw, dict):
@@ -184,9 +188,18 @@ def _describe(problem: Any, model: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"{where}: {problem['msg']}"
-    known = list(model.model_fields)
-    near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+    for part in problem["loc"][:-1]:
+        if part in model.model_fields:  # else it is a place in a list
+            model = _nested(model.model_fields[part].annotation) or model
+    near = difflib.get_close_matches(str(problem["loc"][-1]), list(model.model_fields), n=1)
     return f"unknown key {where!r}" + (f", did you mean {near[0]!r}?" if near else "")
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds, be it optional or one of a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _nested(part)) is not None), None)
 
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
