@@ -25,8 +25,8 @@ WRIST_UP = np.array([0.0, -60.0, 10.0, -40.0, 0.0, 100.0])
 CUBE_AWAY = (0.55, 0.35)
 ANYWHERE_RAD = 4.0
 """A joint may be so far from where it is led the first time."""
-SETTLES_S = 0.5
-"""From the end of the hand's path until the arm stands still."""
+SETTLES_S = 1.2
+"""From the end of the hand's path until the arm stands still: friction lets it creep the last half degree."""
 TOUCH_M = dict(
     zip(
         printed.TOUCH_IDS,
