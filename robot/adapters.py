@@ -68,9 +68,16 @@ def given_adapters(paths: Iterable[str], dev: Path = DEV) -> list[Adapter]:
 
 
 def stable_names(dev: Path = DEV) -> dict[str, str]:
-    """Device -> the name that leads to it by serial number, or by the socket where it has no number."""
-    names: dict[str, str] = {}
-    for folder in ("serial/by-path", "serial/by-id"):  # the better one last
-        links = sorted((dev / folder).glob("*"))
-        names |= {os.path.realpath(link): str(link) for link in links}
-    return names
+    """Device -> the name that leads to it by serial number, or by the socket where it has no number.
+
+    udev names an adapter without a number by its make alone (``by-id/usb-1a86_USB_Serial-if00-port0``). Two
+    boards share such a name, so it is taken only where there is nothing else.
+    """
+    numbered = {os.path.realpath(port.device) for port in list_ports.comports() if port.serial_number}
+    by_id, by_path = (_links(dev / "serial" / folder) for folder in ("by-id", "by-path"))
+    return by_id | by_path | {device: link for device, link in by_id.items() if device in numbered}
+
+
+def _links(folder: Path) -> dict[str, str]:
+    """Device -> link to it."""
+    return {os.path.realpath(link): str(link) for link in sorted(folder.glob("*"))}

@@ -122,7 +122,7 @@ class OpenCvCamera:
     def _where(self) -> str:
         """The source for a message; a device that has a stable name is told with it."""
         device = Path(self._source)
-        if "://" in self._source or device.parent == BY_ID or not BY_ID.is_dir():
+        if "://" in self._source or device.is_symlink() or not BY_ID.is_dir():
             return self._source
         stable = [link for link in sorted(BY_ID.iterdir()) if link.resolve() == device.resolve()]
         return f"{self._source} (better {stable[0]})" if stable else self._source

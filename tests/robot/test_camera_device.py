@@ -126,10 +126,12 @@ def test_a_device_that_cannot_be_opened_is_named_by_its_stable_link(
 
 def test_a_source_by_its_stable_link_is_told_as_it_is(driver: type[Driver], device: str) -> None:
     driver.usable = False
-    link = str(cameras.BY_ID / "usb-Some_Webcam-video-index0")
-    with pytest.raises(CameraError) as caught:
-        OpenCvCamera(WANTED, link)
-    assert link in str(caught.value) and "better" not in str(caught.value)
+    by_path = Path(device).with_name("pci-0-usb-1-video-index0")  # two of one make share their name by id
+    by_path.symlink_to(device)
+    for link in (str(cameras.BY_ID / "usb-Some_Webcam-video-index0"), str(by_path)):
+        with pytest.raises(CameraError) as caught:
+            OpenCvCamera(WANTED, link)
+        assert link in str(caught.value) and "better" not in str(caught.value)
 
 
 def test_pictures_of_another_size_than_the_driver_said_are_refused(
