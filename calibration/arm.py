@@ -143,9 +143,9 @@ def write_calibration(bus: SetupBus, calibration: Calibration, before: dict[str,
             raise CalibrationError(f"{', '.join(wrong)} did not keep the new values")
     except (BusError, CalibrationError, KeyboardInterrupt) as error:
         why = "it was interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        with undisturbed():
+        with undisturbed():  # one more Ctrl-C comes after the message, and carries it
             state = _put_back(bus, calibration, before)
-        raise CalibrationError(f"the calibration was not written: {why}. {state}") from error
+            raise CalibrationError(f"the calibration was not written: {why}. {state}") from error
     return written
 
 
