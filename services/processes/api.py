@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+import mink  # noqa: F401  kinematics imports it where it first solves: not in the middle of a request
 import uvicorn
 
 from robot.errors import So101Error
