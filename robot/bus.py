@@ -108,6 +108,7 @@ class FeetechBus:
         self._owed_until_s = -math.inf
         self._turn = 0
         self._echoes = False
+        self._garbled = False
 
     def __enter__(self) -> FeetechBus:
         return self
@@ -248,12 +249,15 @@ class FeetechBus:
         return f"servo {servo_id}" if joint is None else f"{joint} (servo {servo_id})"
 
     def silent(self, servo_ids: Sequence[int]) -> ServoError:
-        """The error for servos that do not answer; its joint is the first of them."""
+        """The error for servos that did not answer the last request; its joint is the first of them."""
         names = ", ".join(self.describe(servo_id) for servo_id in servo_ids)
         verb, its = ("does", "its plug") if len(servo_ids) == 1 else ("do", "the plug of the first")
+        how, look = "", f"check power, {its} and the cable before it"
+        if self._garbled:
+            how, look = " legibly", f"two servos may have one id (`so101 setup-motors`), or {its} is loose"
         return ServoError(
-            f"{names} {verb} not answer on {self.path}: check power, {its} and the cable before it; a servo "
-            "that was overloaded may need a power cycle",
+            f"{names} {verb} not answer{how} on {self.path}: {look}; a servo that was overloaded may need a "
+            "power cycle",
             servo_id=servo_ids[0],
             joint=self.joints.get(servo_ids[0]),
         )
@@ -330,12 +334,14 @@ class FeetechBus:
         # Some adapters give back what they send. Such an echo of a ping, or of a read of two bytes, has the
         # shape of its answer. It is one only of a ping, and not on an adapter that has been seen to echo.
         echo: Packet | None = None
+        heard = bytearray()
         late = False
         while waiting and not late:
             late = time.monotonic() > last_s  # one more look: what waits there may have come in time
             data = self._port.read_until(deadline_s)
             if not data:
                 break
+            heard += data
             for packet in parser.feed(data):
                 servo_id = packet.servo_id
                 if echo is None and packets.status(servo_id, packet.code, packet.data) == request:
@@ -355,7 +361,11 @@ class FeetechBus:
                 replies[echo.servo_id] = echo
         if len(replies) < len(servo_ids):
             self._owed_until_s = time.monotonic() + OWED_S
-        self.counters.dropped_bytes += parser.dropped + parser.pending
+        dropped = parser.dropped + parser.pending
+        if echo is None and heard.startswith(request):
+            dropped -= len(request)  # an echo that does not have the shape of an answer
+        self._garbled = dropped > 0
+        self.counters.dropped_bytes += dropped
         return replies
 
 

@@ -95,15 +95,24 @@ def read_servos(bus: FeetechBus, *, others: bool = True) -> tuple[Servo, ...]:
     return tuple(Servo.of(replies[servo_id]) for servo_id in sorted(replies))
 
 
-def identify(servos: Iterable[Servo], known: Iterable[KnownArm]) -> Identity:
+def identify(servos: Iterable[Servo], known: Iterable[KnownArm], *, illegible: bool = False) -> Identity:
     """Tell which arm these servos are.
 
     The calibration files decide; without one that agrees, the gripper's settings do, as far as they tell.
+
+    Args:
+        servos: what answered.
+        known: calibration files.
+        illegible: whether there were answers that could not be read, as of servos that share an id.
     """
     by_id = {servo.servo_id: servo for servo in servos}
+    missing = [joint for joint in JOINTS if SERVO_IDS[joint] not in by_id]
+    if missing and illegible:
+        found = f"{len(by_id)} of 6 servos found, and " if by_id else ""
+        what = "something answers illegibly: several servos may have one id, as new ones have"
+        return Identity("unknown", f"{found}{what}; `so101 setup-motors` gives each its own")
     if not by_id:
         return Identity("unknown", "no servo answers at 1000000 baud: is the arm's supply on?")
-    missing = [joint for joint in JOINTS if SERVO_IDS[joint] not in by_id]
     if missing:
         return Identity("unknown", f"not a whole arm: {', '.join(missing)} not found")
     matches = [arm for arm in known if _holds(by_id, arm.calibration)]

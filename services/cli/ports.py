@@ -106,9 +106,10 @@ def look(adapter: Adapter, known: list[KnownArm], *, asked: bool = False) -> Fou
     try:
         with FeetechBus(adapter.stable) as bus:
             servos = read_servos(bus)
+            illegible = bus.counters.dropped_bytes > 0
     except PortError as error:
         return Found(adapter, problem=str(error))
-    return Found(adapter, servos, identify(servos, known))
+    return Found(adapter, servos, identify(servos, known, illegible=illegible))
 
 
 def tell_apart(found: list[Found]) -> list[Found]:

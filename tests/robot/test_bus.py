@@ -135,6 +135,15 @@ def test_missing_servos_are_named_and_the_others_kept(bus: FeetechBus, served: S
     assert served.path in str(caught.value)
 
 
+def test_servos_with_one_id_are_told_of_as_such(bus: FeetechBus, served: ServedBus) -> None:
+    bus.retries = 0
+    served.bank.force(2, "id", 1)
+    with pytest.raises(ServoError, match=r"shoulder_pan .* does not answer legibly .*`so101 setup-motors`"):
+        bus.read_block(1, 0, 71)
+    with pytest.raises(ServoError, match=r"shoulder_lift .* does not answer on .*check power"):
+        bus.read_block(2, 0, 71)
+
+
 def test_late_answer_is_not_taken_for_the_next_one(bus: FeetechBus, served: ServedBus) -> None:
     bus.margin_s, bus.retries = 0.01, 0
     served.faults.delay_s = 0.05

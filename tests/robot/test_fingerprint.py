@@ -27,7 +27,8 @@ def known(role: str = "follower", **changed: int) -> KnownArm:
 
 def told(served: ServedBus, arms: list[KnownArm]) -> Identity:
     with FeetechBus(served.path, margin_s=0.02) as bus:
-        return identify(read_servos(bus), arms)
+        servos = read_servos(bus)
+        return identify(servos, arms, illegible=bus.counters.dropped_bytes > 0)
 
 
 def test_an_arm_is_told_by_the_file_that_its_servos_hold(served: ServedBus) -> None:
@@ -55,6 +56,21 @@ def test_without_a_file_the_grippers_limits_tell_a_follower(served: ServedBus) -
 def test_half_an_arm_and_none_are_named(served: ServedBus) -> None:
     served.bank.plug({0, 1, 2})
     assert "wrist_flex, wrist_roll, gripper not found" in told(served, [known()]).evidence
+    served.bank.plug(())
+    assert "is the arm's supply on" in told(served, [known()]).evidence
+
+
+def test_servos_that_share_an_id_are_not_taken_for_none(served: ServedBus) -> None:
+    served.bank.force(2, "id", 1)
+    assert "4 of 6 servos found, and something answers illegibly" in told(served, [known()]).evidence
+    for servo_id in (3, 4, 5, 6):
+        served.bank.force(servo_id, "id", 1)
+    evidence = told(served, [known()]).evidence
+    assert evidence.startswith("something answers illegibly") and "`so101 setup-motors`" in evidence
+
+
+def test_an_adapters_echo_is_nothing_that_answers(served: ServedBus) -> None:
+    served.faults.echo = True
     served.bank.plug(())
     assert "is the arm's supply on" in told(served, [known()]).evidence
 
