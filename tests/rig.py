@@ -157,7 +157,7 @@ class Rig:
         self.begin()
         self.send_chunk(wave(seconds))
         self.until(lambda: self.mode == "running", 2.0, "run")
-        time.sleep(0.6)
+        time.sleep(0.4)
 
     @contextmanager
     def heartbeats(self) -> Iterator[None]:

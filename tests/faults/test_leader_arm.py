@@ -53,7 +53,7 @@ def test_a_leader_that_falls_silent_leaves_the_follower_holding(
 ) -> None:
     with led.heartbeats():
         follow(led)
-        time.sleep(1.0)
+        time.sleep(0.5)
         applied_s = twin.fault("unplug", arm="leader")["applied_s"]
         reaction = led.stopped(applied_s)
     measured["latched_ms"] = round(reaction.latched_ms)
@@ -66,7 +66,7 @@ def test_a_leader_that_falls_silent_leaves_the_follower_holding(
 def test_a_leader_whose_reading_leaps_is_not_followed(led: Rig, twin: TwinProcess) -> None:
     with led.heartbeats():
         follow(led)
-        time.sleep(1.0)
+        time.sleep(0.5)
         before = led.newest()["goal"]
         applied_s = twin.fault("encoder", arm="leader", servo_id=1, ticks=1000, count=200)["applied_s"]
         reaction = led.stopped(applied_s)

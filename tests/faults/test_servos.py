@@ -100,29 +100,6 @@ def test_an_overloaded_servo_that_is_deaf_needs_its_power_cycled(moving: Rig, tw
     moving.start()
 
 
-def test_a_gripper_that_strains_while_it_closes_holds_on_and_stops_nothing(
-    rig: Rig, twin: TwinProcess
-) -> None:
-    rig.start()
-    rig.begin()
-    closing = np.tile(rig.newest()["position"], (150, 1))
-    closing[:, 5] = 0.0
-    twin.fault("stuck", servo_id=GRIPPER, on=True)
-    try:
-        rig.send_chunk(closing)
-        time.sleep(0.5)
-        twin.fault("overload", servo_id=GRIPPER)
-        time.sleep(0.8)
-        assert rig.mode == "running", rig.status()
-        assert rig.codes == {"gripper_strained": "gripper"}
-    finally:
-        twin.fault("stuck", servo_id=GRIPPER, on=False)
-        # A grasp gets its force back with its next torque, and its strain is remembered for a while.
-        rig.ask(op="stop", level="release")
-        rig.until_mode("off")
-        rig.end()
-
-
 def test_one_wild_temperature_trips_nothing(moving: Rig, twin: TwinProcess) -> None:
     since = int(moving.newest()["tick"])
     for servo_id in (1, 3, 5):
@@ -220,6 +197,29 @@ def test_an_encoder_that_jumps_once_is_overheard_and_one_that_stays_off_stops_th
     reaction = moving.stopped(applied_s)
     measured["latched_ms"] = round(reaction.latched_ms)
     assert "encoder_jump" in reaction.codes and reaction.codes["encoder_jump"] == JOINTS[0]
+
+
+def test_a_gripper_that_strains_while_it_closes_holds_on_and_stops_nothing(
+    rig: Rig, twin: TwinProcess
+) -> None:
+    rig.start()
+    rig.begin()
+    closing = np.tile(rig.newest()["position"], (150, 1))
+    closing[:, 5] = 0.0
+    twin.fault("stuck", servo_id=GRIPPER, on=True)
+    try:
+        rig.send_chunk(closing)
+        time.sleep(0.5)
+        twin.fault("overload", servo_id=GRIPPER)
+        time.sleep(0.8)
+        assert rig.mode == "running", rig.status()
+        assert rig.codes == {"gripper_strained": "gripper"}
+    finally:
+        twin.fault("stuck", servo_id=GRIPPER, on=False)
+        # A grasp gets its force back with its next torque, and its strain is remembered for a while.
+        rig.ask(op="stop", level="release")
+        rig.until_mode("off")
+        rig.end()
 
 
 def event(kind: str, **values: Any) -> dict[str, Any]:

@@ -42,9 +42,9 @@ def test_what_a_wire_garbles_is_dropped_and_asked_for_again(moving: Rig, twin: T
     try:
         for values, counter in GARBLED:
             before = moving.newest()
-            for _ in range(4):
+            for _ in range(3):
                 twin.fault(**values)
-                time.sleep(0.15)
+                time.sleep(0.12)
             assert moving.mode == "running" and moving.codes == {}, (values, moving.status())
             if counter is not None:
                 assert moving.newest()[counter] > before[counter], values
