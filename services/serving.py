@@ -7,6 +7,7 @@ import fcntl
 import http.client
 import json
 import logging
+import math
 import os
 import socket
 import tempfile
@@ -33,6 +34,8 @@ from services.supervisor import Supervisor, remove_leftovers, service_specs, wri
 log = logging.getLogger(__name__)
 
 READY_PERIOD_S = 0.5
+PATIENCE_S = 20.0
+"""How long a start may take before a person is told what it waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +117,14 @@ def undisturbed(say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 class Herald:
-    """Says once where the service is, as soon as it is ready."""
+    """Says where the service is as soon as it is ready, and what it waits for where that takes long."""
 
     def __init__(self, options: ServeOptions, say: Callable[[str], None]) -> None:
         self._options = options
         self._say = say
         self._done = False
         self._next_s = 0.0
+        self._patient_until_s = time.monotonic() + PATIENCE_S
 
     def poll(self) -> None:
         """Ask ``/readyz`` now and then until it says yes."""
@@ -137,14 +141,16 @@ class Herald:
             answer = connection.getresponse()
             checks = json.loads(answer.read()).get("checks", {})
             wrong = {name: value for name, value in checks.items() if value != "ok"}
+            url = f"http://{host}:{self._options.port}"
             if answer.status == 200:
                 self._done = True
-                self._say(f"ready: http://{host}:{self._options.port}")
+                self._say(f"ready: {url}")
             elif set(wrong) == {"faults"}:  # this waits for a person, who has to know where to look
                 self._done = True
-                self._say(
-                    f"up, with a fault to clear ({wrong['faults']}): http://{host}:{self._options.port}"
-                )
+                self._say(f"up, with a fault to clear ({wrong['faults']}): {url}")
+            elif time.monotonic() > self._patient_until_s:
+                self._patient_until_s = math.inf
+                self._say(f"not ready yet ({'; '.join(': '.join(one) for one in wrong.items())}): {url}")
 
 
 def hold_without_api(runtime: Runtime, name: str) -> None:

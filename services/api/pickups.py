@@ -68,7 +68,7 @@ def pixel_to_table(context: Context, pixel: PixelPoint) -> tuple[float, float]:
             422,
             "camera_not_calibrated",
             f"camera {camera.name} has no map from pixels to the table",
-            "set its table_map in the robot's configuration, or give x_m and y_m",
+            f"measure it with `so101 calibrate table {camera.name} --robot FILE`, or give x_m and y_m",
         )
     if pixel.u > camera.width_px - 1 or pixel.v > camera.height_px - 1:
         raise Problem(

@@ -67,7 +67,7 @@ class CameraThread(threading.Thread):
     Args:
         config: of the camera.
         ring: where its pictures go.
-        connect: opens it; raises CameraError.
+        connect: opens it; raises CameraError or OSError.
         position_deg: joints at present, shape (6,); ``None`` while the arm is not read.
         stop: ends the thread when set.
         changed: set by the thread when something has become wrong, or right again.
@@ -98,7 +98,7 @@ class CameraThread(threading.Thread):
             frames_before = self.state.frames
             try:
                 self._stream()
-            except CameraError as error:
+            except (CameraError, OSError) as error:  # a device may go while it is looked up
                 self.state.error = str(error)
                 self.state.state = "reconnecting"
                 self.state.lost += 1

@@ -21,7 +21,9 @@ from robot.config import CameraConfig, RobotConfig, load_robot
 from robot.errors import CameraError, SegmentError
 from robot.frame_ring import FrameRing
 from robot.runtime import Runtime
+from robot.seams import Camera
 from robot.seqlock import SharedBlock
+from services.processes.camera_stream import CameraThread
 from services.processes.cameras import CameraProcess
 from services.supervisor import remove_leftovers
 
@@ -181,3 +183,20 @@ def test_camera_that_is_absent_or_of_the_wrong_size_does_not_end_the_process(tmp
     finally:
         server.stop()
         rig.close()
+
+
+def test_a_device_that_goes_while_it_is_looked_up_ends_no_camera() -> None:
+    stop, tries = threading.Event(), []
+
+    def connect() -> Camera:
+        tries.append(1)
+        if len(tries) == 2:
+            stop.set()
+            raise CameraError("no camera")
+        raise FileNotFoundError(2, "No such file or directory", "/dev/v4l/by-id")
+
+    ring = FrameRing.create(f"so101-{uuid.uuid4().hex[:8]}-wrist", 120, 160)
+    thread = CameraThread(WRIST, ring, connect, lambda: None, stop, threading.Event())
+    thread.run()
+    ring.close()
+    assert len(tries) == 2 and thread.state.lost == 2

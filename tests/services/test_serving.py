@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import http.server
+import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import pytest
 import yaml
 
 from robot.errors import So101Error
-from services.serving import ServeOptions, hold_without_api, runtime_folder, serve, undisturbed
+from services.serving import Herald, ServeOptions, hold_without_api, runtime_folder, serve, undisturbed
 from tests.rig import quick_robot
 from tests.services.conftest import Service
 
@@ -36,6 +39,38 @@ def test_a_damaged_camera_file_is_told_before_anything_starts(
     with pytest.raises(So101Error, match=rf"{camera}.*damaged.json.*so101 calibrate"):
         serve(ServeOptions(str(robot)), print)
     assert not list(tmp_path.glob("so101-*"))
+
+
+def test_what_the_service_waits_for_is_said_once_and_then_that_it_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checks = {"policy": "no camera overhead", "controller": "ok"}
+
+    class Ready(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if set(checks.values()) == {"ok"} else 503)
+            self.end_headers()
+            self.wfile.write(json.dumps({"checks": checks}).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    monkeypatch.setattr("services.serving.READY_PERIOD_S", 0.0)
+    said: list[str] = []
+    with http.server.HTTPServer(("127.0.0.1", 0), Ready) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        herald = Herald(ServeOptions(port=server.server_port), said.append)
+        herald.poll()
+        assert said == []
+        monkeypatch.setattr(herald, "_patient_until_s", 0.0)
+        herald.poll()
+        herald.poll()
+        checks["policy"] = "ok"
+        herald.poll()
+        herald.poll()
+        server.shutdown()
+        url = f"http://127.0.0.1:{server.server_port}"
+    assert said == [f"not ready yet (policy: no camera overhead): {url}", f"ready: {url}"]
 
 
 def test_a_dead_api_holds_an_arm_that_moves_and_nothing_else(service: Service) -> None:
