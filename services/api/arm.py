@@ -43,6 +43,12 @@ REMEDY_OF = {
     "busy": "wait, cancel the pickup, or POST /v1/stop",
     "not_ready": "POST /v1/start",
 }
+UNDONE_REMEDY = {
+    "hold": "if the arm still moves, cut its power",
+    "park": "what has torque holds where it is: look at GET /v1/faults, then ask again",
+    "release": "some servos may be limp already, so hold the arm: it is tried until all have let go",
+}
+"""By the level of a stop that the controller could not carry out."""
 
 
 def refused(error: CommandError) -> Problem:
@@ -119,7 +125,8 @@ def _owners(context: Context, latched: list[dict[str, Any]]) -> tuple[bool, bool
 async def stop(context: Ctx, request: Request) -> dict[str, Any]:
     """Stop: ``{"level": "hold"}`` (default), ``"park"`` or ``"release"``. Needs no body and no rights.
 
-    What cannot be understood still stops the arm (hold), and is then answered with 422.
+    What cannot be understood still stops the arm (hold), and is then answered with 422. 409 says what kept
+    the arm from it: park and release need servos that answer.
     """
     level, problem = await _stop_level(request)
     context.pickups.stopped(level)
@@ -128,6 +135,9 @@ async def stop(context: Ctx, request: Request) -> dict[str, Any]:
             await context.link.controller("stop", timeout_s=0.7, level=level)
             break
         except CommandError as error:
+            if error.code != "controller_unavailable":
+                status = STATUS_OF.get(error.code, 409)
+                raise Problem(status, error.code, str(error), UNDONE_REMEDY[level]) from error
             if attempt == 2:
                 raise Problem(
                     503,

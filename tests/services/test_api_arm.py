@@ -119,6 +119,18 @@ def test_stop_is_answered_when_the_controller_is_not_there(service: Service) -> 
     assert "power" in answer.json()["remedy"]
 
 
+@pytest.mark.parametrize(("level", "remedy"), [("release", "hold the arm"), ("park", "holds where it is")])
+def test_stop_that_the_servos_do_not_take_names_the_joint_and_claims_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch, level: str, remedy: str
+) -> None:
+    refusal = {"ok": False, "code": "bus_error", "message": "elbow_flex (servo 3) is silent"}
+    monkeypatch.setattr(service.controller, "answer", lambda command: refusal)
+    answer = service.http.post("/v1/stop", json={"level": level})
+    assert (answer.status_code, answer.json()["code"]) == (409, "bus_error")
+    assert "elbow_flex" in answer.json()["detail"]
+    assert remedy in answer.json()["remedy"]
+
+
 def test_stop_does_not_wait_behind_a_flood_and_slow_work(service: Service) -> None:
     # Within the workspace, yet without a pose: the search over all approaches takes longest.
     wide = service.config.workspace.model_copy(update={"max_radius_m": 0.6})
@@ -222,6 +234,35 @@ def test_commands_from_foreign_pages_are_refused(service: Service) -> None:
     assert (answer.status_code, answer.json()["code"]) == (403, "foreign_origin")
     own = {"origin": f"http://127.0.0.1:{service.port}"}
     assert service.http.post("/v1/start", headers=own).status_code == 200
+
+
+def test_a_page_whose_name_was_made_to_lead_here_is_foreign(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The browser takes the service for the page's own: the origin is the host."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "Arm.lab.example")
+    service.end_serving()
+    service.description["api"] = {"host": "robot.example"}
+    service.serve()
+    for host in ("evil.example", "127.0.0.1.evil.example", "arm.local.evil.example:8000", "localhost.", "["):
+        headers = {"host": host, "origin": f"http://{host}"}
+        answer = service.http.post("/v1/start", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "foreign_origin"), host
+        assert (
+            service.http.post("/v1/stop", headers=headers, json={"level": "release"}).json()["level"]
+            == "hold"
+        )
+    for host in (
+        "localhost:8000",
+        "192.168.1.7",
+        "[::1]:80",
+        "Arm",
+        "arm.local",
+        "arm.lab.example",
+        "robot.example",
+    ):
+        headers = {"host": host, "origin": f"http://{host}"}
+        assert service.http.post("/v1/start", headers=headers).status_code == 200, host
 
 
 def test_heartbeats_are_sent(service: Service) -> None:
