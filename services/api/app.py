@@ -133,7 +133,8 @@ def create_app(context: Context) -> FastAPI:
         app.include_router(module.router)
     app.add_api_route("/v1/{path:path}", _unknown, methods=[*problems.METHODS], include_in_schema=False)
     problems.install(app)
-    app.add_middleware(Guard, metrics=context.metrics)
+    host = str(context.description.get("api", {}).get("host", ""))
+    app.add_middleware(Guard, metrics=context.metrics, name=host)
     return app
 
 
