@@ -185,7 +185,7 @@ class Rig:
         """Goals that changed in the servos after a monotonic time, as the servos saw them."""
         return [goal for goal in self.twin.goal_log(time_s) if goal["arm"] == arm]
 
-    def stopped(self, applied_s: float, longest_s: float = 5.0, settle_s: float = 0.5) -> Reaction:
+    def stopped(self, applied_s: float, longest_s: float = 5.0, settle_s: float = 0.3) -> Reaction:
         """Wait until the arm has stopped for a fault, and until nothing more may come."""
         self.until(lambda: self.mode == "fault", longest_s, "fault")
         time.sleep(settle_s)
