@@ -47,7 +47,7 @@ class SoakOptions:
         hz: control rate.
         lose_share: share of all answers of servos that get lost.
         corrupt_share: share of all answers that arrive with a wrong byte.
-        seed: of the twin's world.
+        seed: of what the twin draws.
     """
 
     seconds: float = 3600.0

@@ -37,7 +37,7 @@ class SoakRig:
 
     Args:
         robot: name or path of the robot's configuration.
-        seed: of the twin's world.
+        seed: of what the twin draws.
 
     Attributes:
         twin: the twin.
