@@ -49,7 +49,7 @@ class ServeOptions:
     execution: dict[str, Any] | None = None
     """Overrides the way of executing chunks that the bundle recommends."""
     seed: int = 0
-    """Of the twin's world."""
+    """Of what the twin draws."""
     provider: str = "cpu"
     """Execution provider that the policy runs on, and no other: cpu, cuda or tensorrt."""
     threads: int = 1
