@@ -45,9 +45,9 @@ _LASTING_S = 0.015
 """Failures of one kind that have lasted so long are a fault: the second in a row at 60 Hz, the third at 100.
 Until then the arm stands still (``doubtful``), so that waiting for a packet that got lost costs nothing.
 """
-_ALL_SILENT_S = 0.1
-"""As ``_LASTING_S``, where no servo at all answers: a busy machine or adapter can hold everything back for
-tens of milliseconds, which is no dead servo, and the arm stands still meanwhile.
+_ALL_SILENT_S = 0.25
+"""As ``_LASTING_S``, where no servo at all answers: a machine that loads a browser from its disk can hold
+everything back for longer than 0.1 s, which is no dead servo, and the arm stands still meanwhile.
 """
 SQUEEZE = 1.0
 """Percent: a gripper that is open by so much more than it should holds something."""
