@@ -40,6 +40,7 @@ def test_jump_is_not_passed_on_and_three_in_a_row_are_a_fault(jump: float) -> No
         state, jumped = watch.screen(reading(at(2, 10.0 + jump), k * DT_S))
         assert jumped == (JOINTS[2],)
         assert state.position.tolist() == [10.0] * 6
+        assert state.velocity.tolist() == [0.0] * 6
         assert [f.joint for f in watch.findings] == ([JOINTS[2]] if k >= 7 else [])
     state, jumped = watch.screen(reading([11.0] * 6, 40 * DT_S))
     assert jumped == ()
@@ -76,6 +77,21 @@ def test_what_a_motor_can_do_is_believed_whatever_ticks_are_missed(
 def test_process_that_stood_still_believes_where_the_arm_has_gone_meanwhile() -> None:
     watch = watched()
     assert watch.screen(reading(at(0, 100.0), 4 * DT_S + 0.3))[1] == ()
+
+
+def test_after_half_a_second_without_a_reading_nothing_is_known() -> None:
+    for gap_s, wrong in ((0.45, True), (0.55, False)):
+        watch = watched()
+        assert bool(watch.screen(reading(at(0, 190.0), 4 * DT_S + gap_s))[1]) == wrong
+
+
+def test_joint_that_comes_back_near_its_last_place_is_believed_again_after_a_fault() -> None:
+    for off, wrong in ((20.0, False), (22.0, True)):  # three ticks at full speed, and the slack
+        watch = watched()
+        for k in range(5, 60):
+            watch.screen(reading(at(3, 120.0), k * DT_S))
+        assert watch.findings
+        assert bool(watch.screen(reading(at(3, 10.0 + off), 60 * DT_S))[1]) == wrong
 
 
 def test_limp_arm_is_moved_by_hands() -> None:

@@ -96,7 +96,7 @@ def test_lasting_voltage_is_found_and_a_dip_is_not(volts: float, code: str, seve
     ],
 )
 def test_status_bits_that_last(joint: int, bit: int, code: str, severity: str) -> None:
-    found = looks([state(status=(joint, bit))] * 5)
+    found = looks([state(status=(joint, bit))] * 60)
     assert not found[0]
     assert [(f.code, f.severity.label, f.joint) for f in found[-1]] == [(code, severity, JOINTS[joint])]
 
@@ -255,6 +255,14 @@ def test_current_that_lasts(joint: int, current_ma: float, code: str, severity: 
     assert [(f.code, f.severity.label, f.joint) for f in found] == [(code, severity, JOINTS[joint])]
 
 
+def test_current_of_a_gripper_that_closes_is_its_grasp_and_as_it_opens_a_fault() -> None:
+    for goal_pct, expected in ((0.0, {"gripper_strained"}), (80.0, {"over_current"})):
+        surge = state(current_ma=(GRIPPER, 1400.0), position=(GRIPPER, 40.0))
+        goal = np.array([0.0, 0, 0, 0, 0, goal_pct])
+        found = [f for one in looks([surge] * 70, goal) for f in one]
+        assert expected <= {f.code for f in found} <= {*expected, "current_high"}
+
+
 def pushing(joint: int, load_pct: float, away: float, speed: float = 0.0) -> tuple[ArmState, Any]:
     goal = np.zeros(6)
     goal[joint] = away
@@ -302,6 +310,7 @@ def test_strain_while_closing_is_a_grasp_and_elsewhere_a_fault(bit: int) -> None
     code = {8: "over_current", 32: "overload"}[bit]
     for goal_pct, expected in (
         (0.0, ("gripper_strained", "warn")),
+        (39.5, (code, "hold")),
         (40.0, (code, "hold")),
         (80.0, (code, "hold")),
     ):
