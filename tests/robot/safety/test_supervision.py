@@ -296,6 +296,11 @@ def test_squeezing_gripper_has_not_stalled_and_one_that_cannot_open_has() -> Non
     assert codes(looks([sticks] * 120, goal)[-1]) == {("stalled", JOINTS[GRIPPER])}
 
 
+def test_limits_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        SupervisionLimits().over_current_ma[0] = 9000.0
+
+
 # -- the gripper's strain ----------------------------------------------------------------------------------
 
 
