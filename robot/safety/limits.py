@@ -84,11 +84,11 @@ class SupervisionLimits:
     stall_speed: float = 5.0
     """User units per second up to which a joint stands: the register counts in steps of 4.4 degrees."""
     current_high_ma: FloatArray = field(
-        default_factory=lambda: 0.5 * _by_joint(PROTECTION_MA, GRIPPER_PROTECTION_MA)
+        default_factory=lambda: _by_joint(0.5 * PROTECTION_MA, 0.5 * GRIPPER_PROTECTION_MA)
     )
     """Warn above half of the protection current."""
     over_current_ma: FloatArray = field(
-        default_factory=lambda: 0.8 * _by_joint(PROTECTION_MA, GRIPPER_PROTECTION_MA)
+        default_factory=lambda: _by_joint(0.8 * PROTECTION_MA, 0.8 * GRIPPER_PROTECTION_MA)
     )
     """Hold above this: 2.6 A, a little less than a 7.4 V servo draws that is held fast at full drive."""
     temperature_s: float = 0.5

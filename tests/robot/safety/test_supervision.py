@@ -297,8 +297,10 @@ def test_squeezing_gripper_has_not_stalled_and_one_that_cannot_open_has() -> Non
 
 
 def test_limits_cannot_be_changed() -> None:
-    with pytest.raises(ValueError, match="read-only"):
-        SupervisionLimits().over_current_ma[0] = 9000.0
+    limits = SupervisionLimits()
+    for values in (limits.stall_load_pct, limits.current_high_ma, limits.over_current_ma):
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 9000.0
 
 
 # -- the gripper's strain ----------------------------------------------------------------------------------
