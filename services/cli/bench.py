@@ -34,6 +34,9 @@ def _show(title: str, result: dict[str, Any], as_json: bool) -> None:
             typer.echo(f"  {key}: {json.dumps(value) if isinstance(value, dict) else value}")
     if result.get("peers"):
         Console().print(_side_by_side({"so101": result, **result["peers"]}))
+        for name, peer in result["peers"].items():
+            if "failed" in peer:
+                typer.echo(f"  {name}: {peer['failed']}")
 
 
 def _side_by_side(results: dict[str, dict[str, Any]]) -> Table:

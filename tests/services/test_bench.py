@@ -4,6 +4,7 @@ import http.client
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,6 +85,23 @@ def test_a_cycle_is_told_with_its_ratio_to_the_wire_and_beside_its_peers(
     assert peers["lerobot (positions only)"] == {"version": "0.6.1"}
     assert peers["feetech-servo-sdk"]["wire_ms"] == result["wire_ms"]
     assert peers["rustypot (positions only)"]["wire_ms"] == pytest.approx(0.88)
+
+
+def test_a_peer_that_panics_is_told_of_and_the_others_are_timed(
+    servos: ServedBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PanicException(BaseException):
+        pass
+
+    def panics(*args: Any, **values: Any) -> None:
+        raise PanicException("no answer")
+
+    monkeypatch.setattr("rustypot.Sts3215PyController", lambda **values: SimpleNamespace())
+    monkeypatch.setattr("services.bench.bus.POSITIONS_WIRE_MS", -1.0)
+    monkeypatch.setattr("services.bench.bus.timed", lambda cycle, n, ms: panics() if ms < 0 else {})
+    peers = bench_bus(servos.path, 10, fake_python(tmp_path, "echo '{}'"))["peers"]
+    assert peers["rustypot (positions only)"] == {"failed": "it panicked: no answer"}
+    assert "feetech-servo-sdk" in peers
 
 
 def test_a_python_without_lerobot_is_told_with_its_last_words(servos: ServedBus, tmp_path: Path) -> None:
