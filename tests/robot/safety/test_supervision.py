@@ -301,6 +301,9 @@ def test_limits_cannot_be_changed() -> None:
     for values in (limits.stall_load_pct, limits.current_high_ma, limits.over_current_ma):
         with pytest.raises(ValueError, match="read-only"):
             values[0] = 9000.0
+    for frozen, name in ((limits, "stall_s"), (SUPPLIES[0], "low_v")):
+        with pytest.raises(AttributeError):
+            setattr(frozen, name, 0.0)
 
 
 # -- the gripper's strain ----------------------------------------------------------------------------------
