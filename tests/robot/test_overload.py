@@ -211,7 +211,8 @@ def reliever(rig: Rig) -> Callable[[str], float]:
     return relieve
 
 
-def test_gripper_that_holds_something_is_left_alone_when_another_joint_is_cleared() -> None:
+def squeezing() -> Rig:
+    """A run whose gripper closes on something and is strained by it."""
     rig = Rig().go("running")
     assert rig.wave is not None
     rig.arm.stuck[GRIPPER] = float(rig.arm.position[GRIPPER])
@@ -219,6 +220,11 @@ def test_gripper_that_holds_something_is_left_alone_when_another_joint_is_cleare
     rig.ticks(30)
     rig.arm.status[GRIPPER] = StatusBit.OVERLOAD
     rig.ticks(10)
+    return rig
+
+
+def test_gripper_that_holds_something_is_left_alone_when_another_joint_is_cleared() -> None:
+    rig = squeezing()
     assert rig.mode == "running"
     assert "gripper_strained" in rig.faults
     squeeze = rig.arm.goals[-1][GRIPPER]
@@ -234,13 +240,7 @@ def test_gripper_that_holds_something_is_left_alone_when_another_joint_is_cleare
 
 
 def test_gripper_that_was_strained_by_a_grasp_has_its_force_back_for_the_next_run() -> None:
-    rig = Rig().go("running")
-    assert rig.wave is not None
-    rig.arm.stuck[GRIPPER] = float(rig.arm.position[GRIPPER])
-    rig.wave.answer = lambda target: np.append(target[:5], 0.0)  # closes on something
-    rig.ticks(30)
-    rig.arm.status[GRIPPER] = StatusBit.OVERLOAD
-    rig.ticks(10)
+    rig = squeezing()
     assert "gripper_strained" in rig.faults
     assert rig.ask(op="end_run", run_id=1) == {"ok": True}
     rig.until("ready")  # opens as far again
