@@ -22,7 +22,7 @@ def test_one_lost_reading_is_tolerated() -> None:
         rig.ticks(3)
     assert rig.mode == "running"
     assert rig.faults == {}
-    assert rig.records[-1]["bus_errors"] >= 5  # a question for torque may fall into one of these ticks
+    assert rig.records[-1]["bus_errors"] in (5, 6)  # a question for torque may fall into one of these ticks
 
 
 def test_goals_stand_still_from_the_first_tick_in_which_a_joint_is_not_read() -> None:

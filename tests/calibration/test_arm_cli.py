@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "robot"))
 from served_bus import ServedBus
+from typer.testing import CliRunner
 
 from robot.config import config_root
 from robot.eeprom import undisturbed
@@ -25,13 +21,6 @@ from robot.twin.world import LEADER_CALIBRATION, twin_calibration
 from services.cli import app
 from services.cli.arm_port import Arm, interruptible
 from services.cli.calibrate_arm import _target
-
-
-@pytest.fixture
-def served() -> Iterator[ServedBus]:
-    bus = ServedBus()
-    yield bus
-    bus.unplug()
 
 
 def held(served: ServedBus) -> list[bytes]:
