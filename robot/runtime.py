@@ -70,6 +70,16 @@ class Runtime:
         return self.folder / "supervisor.sock"
 
     @property
+    def recorder_socket(self) -> Path:
+        """Datagram socket on which the recorder takes commands."""
+        return self.folder / "recorder.sock"
+
+    @property
+    def recorder_status_name(self) -> str:
+        """Shared memory text: the recording session's state as JSON."""
+        return f"{self.token}-recorder"
+
+    @property
     def service_status_name(self) -> str:
         """Shared memory text: the supervisor's processes, events and faults as JSON."""
         return f"{self.token}-service"

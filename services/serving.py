@@ -27,6 +27,7 @@ from robot.runtime import Runtime
 from robot.seqlock import SharedBlock
 from robot.twin.client import TwinProcess
 from services.api.link import RobotLink
+from services.recording.options import RecordingOptions
 from services.shipped import ROOT
 from services.status_board import BOARD_BYTES, StatusBoard
 from services.supervisor import Supervisor, remove_leftovers, service_specs, write_description
@@ -54,6 +55,8 @@ class ServeOptions:
     """Execution provider that the policy runs on, and no other: cpu, cuda or tensorrt."""
     threads: int = 1
     """Of the policy, within one operator."""
+    recording: RecordingOptions | None = None
+    """What is recorded beside it; ``None``: nothing."""
 
 
 def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
@@ -91,6 +94,7 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
                 "inference": {"provider": options.provider, "threads": options.threads},
                 "twin": None if twin is None else twin.description,
                 "api": {"host": options.host, "port": options.port},
+                "recording": None if options.recording is None else options.recording.model_dump(mode="json"),
             },
         )
         block = stack.enter_context(SharedBlock.create(runtime.service_status_name, BOARD_BYTES))

@@ -1,0 +1,1 @@
+"""The recorder's session: what was asked for, its states, and the process around it."""
