@@ -59,12 +59,13 @@ class ServeOptions:
     """What is recorded beside it; ``None``: nothing."""
 
 
-def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
+def serve(options: ServeOptions, say: Callable[[str], None], on_up: Callable[[], None] | None = None) -> None:
     """Run the service until a signal ends it.
 
     Args:
         options: What to serve.
         say: Takes lines for the person at the terminal.
+        on_up: Called once when the service is ready, or up with a fault to clear.
 
     Raises:
         So101Error: the robot, the policy or the address cannot be right; nothing is left running.
@@ -106,7 +107,7 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> None:
             environment={"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"},
         )
         supervisor.on_death = lambda name: hold_without_api(runtime, name)
-        herald = Herald(options, say)
+        herald = Herald(options, say, on_up)
         supervisor.run(herald.poll)
 
 
@@ -123,9 +124,12 @@ def undisturbed(say: Callable[[str], None]) -> Callable[[str], None]:
 class Herald:
     """Says where the service is as soon as it is ready, and what it waits for where that takes long."""
 
-    def __init__(self, options: ServeOptions, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, options: ServeOptions, say: Callable[[str], None], on_up: Callable[[], None] | None = None
+    ) -> None:
         self._options = options
         self._say = say
+        self._on_up = on_up
         self._done = False
         self._next_s = 0.0
         self._patient_until_s = time.monotonic() + PATIENCE_S
@@ -149,12 +153,18 @@ class Herald:
             if answer.status == 200:
                 self._done = True
                 self._say(f"ready: {url}")
+                self._up()
             elif set(wrong) == {"faults"}:  # this waits for a person, who has to know where to look
                 self._done = True
                 self._say(f"up, with a fault to clear ({wrong['faults']}): {url}")
+                self._up()
             elif time.monotonic() > self._patient_until_s:
                 self._patient_until_s = math.inf
                 self._say(f"not ready yet ({'; '.join(': '.join(one) for one in wrong.items())}): {url}")
+
+    def _up(self) -> None:
+        if self._on_up is not None:
+            self._on_up()
 
 
 def hold_without_api(runtime: Runtime, name: str) -> None:
