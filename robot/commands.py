@@ -22,6 +22,7 @@ _FIELDS: dict[str, dict[str, type]] = {
     "start": {},
     "stop": {"level": str},
     "run": {"run_id": int, "source": str, "args": dict, "max_duration_s": float},
+    "switch": {"run_id": int, "source": str, "args": dict},
     "end_run": {"run_id": int},
     "clear_faults": {},
     "heartbeat": {},
@@ -46,6 +47,8 @@ def dispatch(modes: Modes, command: dict[str, Any], now_s: float) -> dict[str, A
         elif op == "run":
             fields = command["run_id"], command["source"], command["args"], float(command["max_duration_s"])
             modes.run(*fields, now_s)
+        elif op == "switch":
+            modes.switch(command["run_id"], command["source"], command["args"])
         elif op == "end_run":
             modes.end_run(command["run_id"])
         elif op == "clear_faults":

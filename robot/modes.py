@@ -32,6 +32,7 @@ from robot.safety.clearance import Clearance
 from robot.safety.faults import FaultBook, Finding, Severity
 from robot.safety.gate import Gate, GateResult
 from robot.seams import ArmState, FloatArray, Source
+from robot.sources import TeleopStatus
 from robot.travel import ARRIVED, Travel
 
 
@@ -115,6 +116,13 @@ class Modes:
         self._follow_run()
         return age
 
+    @property
+    def teleop(self) -> TeleopStatus | None:
+        """How a person's source stands; ``None`` for others."""
+        status = self._runs.teleop
+        self._follow_run()
+        return status
+
     # -- commands ------------------------------------------------------------------------------------------
 
     def adopt(self, now_s: float, *, ready: bool = False) -> None:
@@ -193,6 +201,17 @@ class Modes:
         self._runs.begin(run_id, source, args, max_duration_s, now_s)
         self._base, self._travel, self._then_ready = "running", None, False
         self.reason = f"run {run_id}"
+
+    def switch(self, run_id: int, source: str, args: dict[str, Any]) -> None:
+        """Let another source go on with a run, without a jump (see :class:`robot.teleop.blend.Blend`).
+
+        Raises:
+            CommandError: ``no_such_run``, ``unknown_source`` or ``source_failed``; what drove goes on.
+        """
+        if run_id != self._runs.run_id or self._base != "running":
+            raise CommandError(f"run {run_id} is not going: nothing to take over", code="no_such_run")
+        self._runs.switch(source, args, self._gate.position, self._gate.velocity)
+        self.reason = f"run {run_id}, taken over by {source}"
 
     def end_run(self, run_id: int) -> None:
         """End a run and go back to ready; fine if it has ended already.

@@ -15,7 +15,11 @@ from robot.realtime import RealTime
 from robot.safety.faults import FaultBook
 from robot.safety.gate import GateResult
 from robot.seams import ArmState, FloatArray
-from robot.telemetry import MODES, Record, empty_record
+from robot.sources import TeleopStatus
+from robot.telemetry import MODES, SOURCES, Record, empty_record
+
+TELEOP_HZ = 10.0
+"""How often a second the status tells how a person's source stands, if that changes."""
 
 _STATE_FIELDS = ("position", "velocity", "load_pct", "current_ma", "voltage_v", "temperature_c", "status")
 _LIMITED = ("clamped", "rate_limited", "table_limited", "self_limited", "box_limited")
@@ -59,6 +63,9 @@ class Publisher:
         self._telemetry, self._status = telemetry, status
         self._record = empty_record()
         self._published: Any = None
+        self._teleop: TeleopStatus | None = None
+        self._teleop_period = max(1, round(control_hz / TELEOP_HZ))
+        self._age = 0
 
     @property
     def record(self) -> Record:
@@ -80,7 +87,7 @@ class Publisher:
     def _fill(self, record: Record, tick: Tick) -> None:
         modes, late, figures = self._modes, self._lateness, self._lateness.figures
         record["tick"], record["time_s"], record["run_id"] = tick.index, tick.time_s, modes.run_id
-        record["mode"] = MODES.index(modes.mode)
+        record["mode"], record["source"] = MODES.index(modes.mode), _source(modes)
         record["state_age_ticks"] = -1 if tick.state is None else tick.index - tick.state_tick
         if tick.state is not None:
             for name in _STATE_FIELDS:
@@ -101,11 +108,15 @@ class Publisher:
 
     def _tell_status(self, status: Callable[[bytes], None]) -> None:
         modes = self._modes
-        now = (modes.mode, modes.run_id, modes.source_name, modes.reason, tuple(self._faults))
+        self._age = (self._age + 1) % self._teleop_period
+        if self._age == 0:
+            self._teleop = modes.teleop
+        teleop = self._teleop if modes.mode == "running" else None
+        now = (modes.mode, modes.run_id, modes.source_name, modes.reason, tuple(self._faults), teleop)
         if now == self._published:
             return
         self._published = now
-        mode, run_id, source, reason, faults = now
+        mode, run_id, source, reason, faults, _ = now
         text = {
             "mode": mode,
             "run_id": run_id,
@@ -115,5 +126,14 @@ class Publisher:
             "control_hz": self._control_hz,
             "reason": reason,
             "realtime": self._realtime,
+            "teleop": None if teleop is None else teleop.as_json(),
         }
         status(to_json(text))
+
+
+def _source(modes: Modes) -> int:
+    """Index into SOURCES of what drives the arm."""
+    if modes.mode != "running":
+        return 0
+    name = modes.source_name
+    return SOURCES.index(name if name in SOURCES[1:] else "other")

@@ -21,7 +21,8 @@ from robot.errors import CommandError, SourceError
 from robot.joints import JOINTS
 from robot.safety.faults import FaultBook, Finding, Severity
 from robot.seams import ArmState, FloatArray, Source
-from robot.sources import Aged, Closable, Ending
+from robot.sources import Aged, Closable, Ending, Teleoperated, TeleopStatus
+from robot.teleop.blend import Blend
 
 SourceFactory = Callable[[dict[str, Any]], Source]
 """Makes a run's source from the arguments of the command. Raises So101Error."""
@@ -52,6 +53,8 @@ class _Run:
     ends_s: float
     silent_ticks: int = 0
     rejected_ticks: int = 0
+    blend: Blend | None = None
+    """From what drove before, where something did."""
     outside: deque[int | None] = field(default_factory=deque)
     """For each target of the last second the joint that was farthest outside its limits, if one was."""
 
@@ -109,6 +112,11 @@ class Runs:
         """Age of the newest chunk of a policy; -1 without one."""
         return self._ask(lambda source: source.chunk_age_ticks if isinstance(source, Aged) else -1, -1)
 
+    @property
+    def teleop(self) -> TeleopStatus | None:
+        """How a person's source stands; ``None`` for others."""
+        return self._ask(lambda source: source.teleop if isinstance(source, Teleoperated) else None, None)
+
     def begin(
         self, run_id: int, name: str, args: dict[str, Any], max_duration_s: float, now_s: float
     ) -> None:
@@ -117,18 +125,33 @@ class Runs:
         Raises:
             CommandError: ``unknown_source`` or ``source_failed``.
         """
+        self._run = _Run(name, self._make(name, args), now_s + max_duration_s)
+        self.run_id, self._heard_s, self._now_s = run_id, now_s, now_s
+
+    def switch(self, name: str, args: dict[str, Any], command: FloatArray, velocity: FloatArray) -> None:
+        """Let another source go on with the run, from where the command is and how it moves.
+
+        Raises:
+            CommandError: ``no_such_run``, ``unknown_source`` or ``source_failed``; the old one drives on.
+        """
+        if self._run is None:
+            raise CommandError(f"run {self.run_id} has ended", code="no_such_run")
+        made = self._make(name, args)
+        old, ends_s = self._run, self._run.ends_s
+        self._run = _Run(name, made, ends_s, blend=Blend(command, velocity, self._dt_s))
+        self._let_go(old)
+
+    def _make(self, name: str, args: dict[str, Any]) -> Source:
         factory = self._sources.get(name)
         if factory is None:
             known = ", ".join(sorted(self._sources)) or "none"
             raise CommandError(f"no source {reprlib.repr(name)}, there are: {known}", code="unknown_source")
         try:
-            made = factory(args)
+            return factory(args)
         except Exception as error:  # a source is not the loop's own code: whatever it raises is its failure
             raise CommandError(
                 f"source {name} cannot be made: {_text(error)}", code="source_failed"
             ) from error
-        self._run = _Run(name, made, now_s + max_duration_s)
-        self.run_id, self._heard_s, self._now_s = run_id, now_s, now_s
 
     def heartbeat(self, now_s: float) -> None:
         """The commander is alive."""
@@ -142,6 +165,8 @@ class Runs:
             self._run.outside.append(self._outside(target))
             if len(self._run.outside) > self._window:
                 self._run.outside.popleft()
+            if self._run.blend is not None:
+                return self._run.blend.mix(target)
         return target
 
     def judged(self, *, rejected: bool) -> None:
@@ -179,8 +204,10 @@ class Runs:
     def close(self) -> None:
         """End the run, if there is one; a source that cannot be closed is a fault."""
         run, self._run = self._run, None
-        if run is None:
-            return
+        if run is not None:
+            self._let_go(run)
+
+    def _let_go(self, run: _Run) -> None:
         try:
             if isinstance(run.source, Closable):
                 run.source.close()

@@ -45,6 +45,11 @@ class Runtime:
         return self.folder / "chunks.sock"
 
     @property
+    def teleop_socket(self) -> Path:
+        """Datagram socket on which the controller's teleop source takes intents."""
+        return self.folder / "teleop.sock"
+
+    @property
     def worker_socket(self) -> Path:
         """Datagram socket on which the policy worker takes commands."""
         return self.folder / "worker.sock"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,6 +36,33 @@ class Aged(Protocol):
     @property
     def chunk_age_ticks(self) -> int:
         """Ticks since the observation of the newest chunk; -1 without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeleopStatus:
+    """What a person who drives the arm has to know of it."""
+
+    engaged: bool = True
+    """Whether the arm follows; a leader must be near it first."""
+    away: dict[str, float] = field(default_factory=dict)
+    """Joint -> user units by which a leader that is not followed yet is above the arm."""
+    limited: str | None = None
+    """What keeps the arm from doing what is asked, in words."""
+    refused: int = 0
+    """Intents that were none, since the source was made."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the controller's status."""
+        return asdict(self)
+
+
+@runtime_checkable
+class Teleoperated(Protocol):
+    """A source that a person drives."""
+
+    @property
+    def teleop(self) -> TeleopStatus:
+        """How it stands."""
 
 
 @runtime_checkable

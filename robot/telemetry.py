@@ -14,11 +14,18 @@ from robot.seqlock import SlotRing
 MODES: tuple[str, ...] = ("off", "hold", "starting", "ready", "running", "parking", "fault")
 """Modes of the controller; a record's ``mode`` is an index into this."""
 
+SOURCES: tuple[str, ...] = ("none", "policy", "leader", "teleop", "other")
+"""What may drive the arm in mode ``running``; a record's ``source`` is an index into this."""
+
+PEOPLE = frozenset({"leader", "teleop"})
+"""Those of the sources in which a person drives."""
+
 TELEMETRY = np.dtype(
     [
         ("tick", "<i8"),
         ("time_s", "<f8"),  # monotonic, start of the tick
         ("mode", "<u1"),  # index into MODES
+        ("source", "<u1"),  # index into SOURCES: what drives; "none" in every mode but running
         ("run_id", "<i8"),  # 0: no run yet
         ("state_age_ticks", "<i8"),  # 0: read in this tick; -1: never read
         ("position", "<f8", N_JOINTS),  # user units from here on
@@ -59,6 +66,11 @@ RING_SLOTS = 1024
 
 Record = NDArray[np.void]
 """Zero-dimensional array of dtype ``TELEMETRY``."""
+
+
+def person_drives(record: Record) -> bool:
+    """Whether a person drove the arm in this tick."""
+    return SOURCES[int(record["source"])] in PEOPLE
 
 
 def empty_record() -> Record:

@@ -131,6 +131,11 @@ class Gate:
         return np.array(self._position)
 
     @property
+    def velocity(self) -> FloatArray:
+        """How the command moves, user units per second, shape (6,)."""
+        return np.array(self._velocity)
+
+    @property
     def stop_position(self) -> FloatArray:
         """Where the command comes to rest if it brakes from now on."""
         return np.array(self._stop_of(self._position, self._velocity))
