@@ -65,7 +65,7 @@ class Blend:
     def _begin(self, command: FloatArray, velocity: FloatArray) -> None:
         self._at, self._last = command.copy(), command.copy()
         self._from, self._velocity = velocity.copy(), velocity.copy()
-        self._coasted = self._tick = self._ticks = 0
+        self._coasted, self._tick, self._ticks = 0, 0, 0
 
     def _coast(self) -> FloatArray:
         """Where the motion of before is in this tick."""

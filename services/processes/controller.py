@@ -25,7 +25,6 @@ from robot.config import RobotConfig, load_robot
 from robot.controller import Controller
 from robot.errors import BusError, CommandError, PortError, So101Error
 from robot.kinematics import Kinematics
-from robot.leader import LeaderReader, LeaderSource
 from robot.mailbox import Mailbox
 from robot.model import load_arm
 from robot.modes import Modes
@@ -39,6 +38,7 @@ from robot.seqlock import SharedBlock
 from robot.servo_arm import ServoArm
 from robot.standing_thread import StandingThread
 from robot.telemetry import TelemetryRing
+from robot.teleop.leader import LeaderReader, LeaderSource
 
 READ_SHARE = 0.6
 """Part of a tick after which a servo that has not answered is not asked again."""

@@ -14,10 +14,10 @@ from served_bus import ServedBus
 
 from robot.calibration_file import Calibration
 from robot.errors import PortError, ServoError, SourceError
-from robot.leader import ENGAGED, LeaderReader, LeaderSource, _Said
 from robot.seams import ArmState
 from robot.servo_arm import ServoArm
 from robot.standing_thread import StandingThread
+from robot.teleop.leader import ENGAGED, LeaderReader, LeaderSource, _Said
 
 from controller_rig import CONFIG, DT_S, READY, Rig  # isort: skip
 from scripted_arm import HandClock, ScriptedArm  # isort: skip
