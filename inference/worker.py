@@ -16,7 +16,7 @@ from inference.source import ChunkMessage, pack_chunk, pack_pause
 from robot.errors import CommandError, So101Error
 from robot.mailbox import Mailbox, from_json, to_json
 from robot.seams import Clock, Float32Array, Frame, Observation
-from robot.telemetry import MODES, Record
+from robot.telemetry import MODES, Record, person_drives
 
 FRAME_LIMIT_S = 0.2
 """A picture older than this is not what the arm is in front of: six frames at 30 per second. The arm waits
@@ -30,6 +30,7 @@ STATE_LIMIT_S = 0.1
 """Age of the newest telemetry beyond which the controller is taken for gone."""
 ORPHAN_S = 2.0
 """A run that the controller has not been executing for so long is given up: whoever began it has died."""
+PERSON_DRIVES = "a person drives; the policy goes on when it is handed back"
 MAX_OFFSET_M = 2.0
 """No pickup point of this arm is further from its base in either coordinate."""
 
@@ -164,9 +165,12 @@ class Worker:
 
         At most one chunk per policy step: more would only repeat the same pictures. A camera that cannot be
         trusted ends the run, in two steps: the arm holds and the status says why, then the controller hears.
+        While a person drives the run nothing is inferred, and no camera ends it.
         """
         run, now_s = self._run, self._clock.now_s()
         if run is None or self._error is not None:
+            return False
+        if self._yields(run, now_s):
             return False
         if self._blind is not None:
             self._tell_blind(run)
@@ -196,6 +200,17 @@ class Worker:
             return False
         self.chunks += 1
         self._paused = False
+        return True
+
+    def _yields(self, run: _Run, now_s: float) -> bool:
+        """Whether a person drives the run; the policy then begins anew with what it sees afterwards."""
+        record = self._eyes.record()
+        if record is None or now_s - float(record["time_s"]) > STATE_LIMIT_S:
+            return False
+        if not (_goes_on(record, run) and person_drives(record)):
+            return False
+        self._executed_s, self._waiting, self._blind = now_s, PERSON_DRIVES, None
+        self._blind_told = self._paused = False
         return True
 
     def _leave_orphan(self, now_s: float) -> None:
@@ -283,7 +298,11 @@ class Worker:
         }
 
 
+def _goes_on(record: Record, run: _Run) -> bool:
+    """Whether the controller is in a run, whoever drives it."""
+    return MODES[int(record["mode"])] == "running" and int(record["run_id"]) == run.run_id
+
+
 def _executes(record: Record | None, run: _Run) -> bool:
-    """Whether the controller is executing a run."""
-    running = record is not None and MODES[int(record["mode"])] == "running"
-    return record is not None and running and int(record["run_id"]) == run.run_id
+    """Whether the controller is executing a run with the policy."""
+    return record is not None and _goes_on(record, run) and not person_drives(record)

@@ -22,6 +22,8 @@ class ArmSample:
     gripper_load_pct: float
     fastest_dps: float
     """Speed of the fastest arm joint."""
+    by_person: bool = False
+    """Whether a person drove."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,8 @@ class GripperEvidence:
     lost: Literal["dropped", "not_released_over_bowl"] | None = None
     """How the last object was lost that did not go into the bowl."""
     holding: bool = False
+    by_person_s: float = 0.0
+    """Time in which a person drove; it does not count towards the limit."""
     _start_s: float | None = None
     _squeeze_seen_s: float = 0.0
     _lifted_s: float = 0.0
@@ -55,6 +59,8 @@ class GripperEvidence:
         self._last_s = sample.time_s
         if self._start_s is None:
             self._start_s = sample.time_s
+        if sample.by_person:
+            self.by_person_s += dt_s
         if self.holding:
             self._follow_held(sample)
         else:
@@ -73,8 +79,8 @@ class GripperEvidence:
 
     @property
     def timed_out(self) -> bool:
-        """Whether the time limit has passed without an end."""
-        return not self._ended and self.elapsed_s >= self.config.limit_s
+        """Whether the policy's time is up without an end."""
+        return not self._ended and self.elapsed_s - self.by_person_s >= self.config.limit_s
 
     def verdict(self) -> Verdict:
         """What the gripper's telemetry says, pictures aside."""

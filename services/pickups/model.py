@@ -42,6 +42,10 @@ class Pickup:
     created: str = field(default_factory=wall_clock)
     finished: str | None = None
     duration_s: float | None = None
+    intervened: bool = False
+    """Whether a person took the arm over meanwhile."""
+    intervened_s: float = 0.0
+    """For how long, in all."""
     evidence: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -16,8 +16,16 @@ from robot.config import RobotConfig
 from robot.errors import CommandError
 from robot.seams import ByteArray
 from services.evidence import EvidenceConfig, GripperEvidence, PictureEvidence, judge
+from services.pickups.ending import end_run
 from services.pickups.journal import Journal
 from services.pickups.model import Pickup, Refusal
+from services.pickups.readiness import (
+    check_arm,
+    check_cameras,
+    check_controller,
+    check_policy_worker,
+    check_service_faults,
+)
 from services.pickups.watch import Robot, RunEnd, RunWatch, worst_fault
 
 log = logging.getLogger(__name__)
@@ -28,18 +36,10 @@ PICTURE_S = 2.0
 """Longest wait for a picture from after the run."""
 SETTLE_S = 0.25
 """The picture must be this much younger than the arm's return: cameras are late."""
+CORRECTIONS_S = 600.0
+"""Longest time, about, that people may drive in one pickup; the run then ends as too long."""
 KEPT = 200
-DEALT_WITH = frozenset({"off", "fault", "parking"})
-"""Modes in which the controller has itself done about a failure what hold would do, or more."""
 SEE_LOG = "see the service's log"
-START = "POST /v1/start"
-CLEAR = "look at the arm, POST /v1/faults/clear, then POST /v1/start"
-
-
-def latched(fault: dict[str, Any] | None) -> Refusal:
-    """The refusal while a fault is latched; ``None``: one that is not listed."""
-    what = "a fault is latched" if fault is None else f"fault {fault.get('code')}: {fault.get('message')}"
-    return Refusal("fault_latched", what, CLEAR)
 
 
 class PickupService:
@@ -81,6 +81,9 @@ class PickupService:
         self._cancel = asyncio.Event()
         self._cancel_reason = ""
         self._stopped = False
+        self._run_id = max((pickup.run_id for pickup in self._pickups.values()), default=0)
+        self.check_others: Callable[[], None] = lambda: None
+        """Raises Refusal while somebody else has the arm, in the words of who knows: teleoperation."""
 
     # -- what is there ---------------------------------------------------------------------------
 
@@ -105,45 +108,22 @@ class PickupService:
             raise Refusal(
                 "busy", f"pickup {self.active.id} is {self.active.status}", "wait for it or cancel it"
             )
-        if self._robot.newest() is None:
-            raise Refusal("not_started", "the controller is not running yet", "wait for /readyz")
-        self._check_processes()
-        self._check_cameras()
-        status = self._robot.status()
-        fault = worst_fault(status)
-        if fault is not None or status.get("mode") == "fault":
-            raise latched(fault)
-        mode = status.get("mode")
+        self.check_others()
+        self._check_policy()
         returning = self._task is not None and not self._task.done()
-        if mode in ("ready", "starting") or (mode == "hold" and returning):
-            return
-        if mode == "running":
-            raise Refusal(
-                "busy", f"the arm is driven by {status.get('source') or 'a run'}", "wait or POST /v1/stop"
-            )
-        words = {"hold": "the arm is stopped", "parking": "the arm is being parked"}
-        raise Refusal("not_started", words.get(str(mode), "the arm is off"), START)
+        check_arm(self._robot, frozenset({"starting", "hold"} if returning else {"starting"}))
+
+    def _check_policy(self) -> None:
+        """Whether the policy could drive: its processes live, and its cameras can be trusted."""
+        self._check_processes()
+        judge = [] if self._overhead is None else [self._overhead[0]]
+        names = dict.fromkeys([*self._robot.worker().get("cameras", ()), *judge])  # policy and verdict
+        check_cameras(self._robot, tuple(names))
 
     def _check_processes(self) -> None:
-        """Whether controller and policy worker live: what a dead one wrote last stays to be seen."""
-        if not self._robot.controller_alive():
-            words = "the controller has died or hangs; the servos hold their position"
-            raise Refusal("controller_lost", words, "see GET /v1/faults; it is started again by itself")
-        worker = self._robot.service().get("processes", {}).get("worker")
-        if worker is not None and worker.get("pid") != self._robot.worker().get("pid"):
-            words = "the policy worker has died and is started again"
-            raise Refusal("policy_worker_lost", words, "wait for /readyz")
-        fault = worst_fault(self._robot.service())
-        if fault is not None:
-            raise latched(fault)
-
-    def _check_cameras(self) -> None:
-        """Whether the policy and the verdict can trust what their cameras show."""
-        judge = [] if self._overhead is None else [self._overhead[0]]
-        for name in dict.fromkeys([*self._robot.worker().get("cameras", ()), *judge]):
-            for finding in self._robot.camera(name).get("findings", ()):
-                if finding["blinds"]:
-                    raise Refusal(finding["code"], finding["message"], finding["remedy"])
+        check_controller(self._robot)
+        check_policy_worker(self._robot)
+        check_service_faults(self._robot)
 
     def begin(self, x_m: float, y_m: float, pixel: dict[str, Any] | None = None) -> Pickup:
         """Queue a pickup at a point that was checked to be reachable. Raises Refusal (see ``check``)."""
@@ -169,6 +149,28 @@ class PickupService:
         self._stopped = True
         if self.active is not None:
             self.cancel(self.active, f"stopped ({level})")
+
+    def next_run_id(self) -> int:
+        """A number that no run of this service has had."""
+        current = self._robot.status().get("run_id")
+        self._run_id = max(self._run_id, current if isinstance(current, int) else 0) + 1
+        return self._run_id
+
+    async def hand_back(self, pickup: Pickup) -> None:
+        """Let the policy go on in a pickup that a person drives. Where it cannot, the person drives on.
+
+        The worker begins anew before the controller turns to it, so that its first chunk is on its way
+        before a silent source would end the run.
+
+        Raises:
+            Refusal: its worker or cameras are not as they must be.
+            CommandError: worker or controller refused.
+        """
+        self._check_policy()
+        await self._begin_policy(pickup)
+        await self._robot.controller(
+            "switch", run_id=pickup.run_id, source="policy", args=self._policy_args(pickup)
+        )
 
     async def close(self) -> None:
         """End the active pickup and wait for its task."""
@@ -197,7 +199,7 @@ class PickupService:
     async def _run(self, pickup: Pickup, started_s: float) -> None:
         if not await self._until_ready(pickup):
             return self._finish_unready(pickup, started_s)
-        run_id = self._next_run_id()
+        run_id = self.next_run_id()
         pictures = await self._look_before(pickup)
         if self._cancel.is_set():
             return self._finish(pickup, "cancelled", self._cancel_reason, "before it began", started_s)
@@ -206,7 +208,7 @@ class PickupService:
         watch = RunWatch(self._robot, run_id, gripper, self._config.control_hz)
         try:
             # The worker first: its first chunk takes longer than the controller waits for a silent source.
-            await self._robot.policy_worker("begin", run_id=run_id, pickup_xy_m=[pickup.x_m, pickup.y_m])
+            await self._begin_policy(pickup)
             end = await self._drive(pickup, watch)
         except (CommandError, Refusal) as error:
             end = RunEnd("failed", error.code, str(error))
@@ -221,14 +223,15 @@ class PickupService:
             "released_in_bowl": gripper.released_in_bowl,
             "elapsed_s": round(gripper.elapsed_s, 2),
         }
+        pickup.intervened_s = round(gripper.by_person_s, 2)
+        pickup.intervened = pickup.intervened or gripper.by_person_s > 0
         if end is None:
             await self._end_run(run_id)
             return self._finish(pickup, "cancelled", self._cancel_reason, "ended on request", started_s)
         await self._end_run(run_id, hold=end.kind == "failed")
         if end.kind == "stopped":
-            timeout = gripper.elapsed_s >= self._evidence.limit_s
             verdict = gripper.verdict()
-            if timeout and not verdict.succeeded:
+            if gripper.timed_out and not verdict.succeeded:
                 return self._finish(pickup, "failed", verdict.reason, verdict.detail, started_s)
             return self._finish(pickup, "failed", end.reason, end.detail, started_s)
         if end.kind == "failed":
@@ -245,11 +248,18 @@ class PickupService:
             "run",
             run_id=pickup.run_id,
             source="policy",
-            args={**self._execution, "run_id": pickup.run_id},
-            max_duration_s=self._evidence.limit_s + 2.0,
+            args=self._policy_args(pickup),
+            max_duration_s=self._evidence.limit_s + 2.0 + CORRECTIONS_S,
         )
         pickup.status = "running"
         return await self._first(watch.until_end())
+
+    async def _begin_policy(self, pickup: Pickup) -> None:
+        point = [pickup.x_m, pickup.y_m]
+        await self._robot.policy_worker("begin", run_id=pickup.run_id, pickup_xy_m=point)
+
+    def _policy_args(self, pickup: Pickup) -> dict[str, Any]:
+        return {**self._execution, "run_id": pickup.run_id}
 
     async def _judge(
         self, pickup: Pickup, gripper: GripperEvidence, pictures: PictureEvidence | None, started_s: float
@@ -346,27 +356,10 @@ class PickupService:
                 task.cancel()
 
     async def _end_run(self, run_id: int, *, hold: bool = False) -> None:
-        """Tell worker and controller: back to ready, or hold where it is.
-
-        The controller is told whatever its status says, which may be older than the run, and knows by the
-        run's number whether this one still goes on. After a stop it is left alone: nothing may move then.
-        """
+        """Tell worker and controller: back to ready, or hold where it is."""
         with contextlib.suppress(CommandError):
             await self._robot.policy_worker("end", timeout_s=0.3)
-        if self._stopped:
-            return
-        try:
-            await self._robot.controller("end_run", run_id=run_id)
-            if hold and not self._stopped and self._robot.status().get("mode") not in DEALT_WITH:
-                await self._robot.controller("stop", level="hold")
-        except CommandError as error:
-            if error.code != "no_such_run":  # it was never taken
-                log.warning("run %d could not be ended (%s); the controller ends it by itself", run_id, error)
-
-    def _next_run_id(self) -> int:
-        known = max((pickup.run_id for pickup in self._pickups.values()), default=0)
-        current = self._robot.status().get("run_id")
-        return max(known, current if isinstance(current, int) else 0) + 1
+        await end_run(self._robot, run_id, lambda: self._stopped, hold=hold)
 
     async def _on_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)

@@ -11,7 +11,7 @@ import numpy as np
 
 from robot.joints import GRIPPER
 from robot.seams import Frame
-from robot.telemetry import MODES, Record
+from robot.telemetry import MODES, Record, person_drives
 from services.evidence import ArmSample, GripperEvidence
 
 PERIOD_S = 1 / 30
@@ -86,6 +86,7 @@ def sample_of(record: Record) -> ArmSample:
         gripper_goal_pct=float(record["goal"][GRIPPER]),
         gripper_load_pct=float(record["load_pct"][GRIPPER]),
         fastest_dps=float(np.abs(record["velocity"][:GRIPPER]).max()),
+        by_person=person_drives(record),
     )
 
 
@@ -95,8 +96,47 @@ def worst_fault(status: dict[str, Any]) -> dict[str, Any] | None:
     return severe[-1] if severe else None
 
 
+class ControllerWatch:
+    """Whether the controller goes on with a run that it is given now.
+
+    Args:
+        robot: Link to the controller.
+        run_id: Of the run.
+    """
+
+    def __init__(self, robot: Robot, run_id: int) -> None:
+        self._robot = robot
+        self._run_id = run_id
+        self._pid = robot.status().get("pid")
+        self._begun_s = time.monotonic()
+        self._seen_running = False
+
+    def look(self) -> RunEnd | None:
+        """How the run came to its end; ``None`` while it goes on."""
+        now_s = time.monotonic()
+        newest = self._robot.newest()
+        status = self._robot.status()
+        silent = newest is None or now_s - float(newest["time_s"]) > SILENT_S
+        if silent or status.get("pid") != self._pid:
+            return RunEnd(
+                "failed", "controller_lost", "the controller process died; the servos hold their position"
+            )
+        fault = worst_fault(status)
+        if fault is not None:
+            return RunEnd("failed", "fault", f"{fault.get('code', 'fault')}: {fault.get('message', '')}")
+        running = status.get("mode") == "running" and status.get("run_id") == self._run_id
+        # By the status alone, which is written after the tick's telemetry: that one may be ahead of it.
+        self._seen_running = self._seen_running or running
+        if running or (not self._seen_running and now_s - self._begun_s < ACCEPT_S):
+            return None
+        reason = str(status.get("reason") or "the controller ended the run")
+        return RunEnd("stopped", "run_ended", reason)
+
+
 class RunWatch:
     """Follows one run that the controller has taken.
+
+    While a person drives it, nothing that only the policy needs ends it: not its cameras, nor its worker.
 
     Args:
         robot: Link to the other processes.
@@ -112,11 +152,10 @@ class RunWatch:
         self._control_hz = control_hz
         newest = robot.newest()
         self._tick = -1 if newest is None else int(newest["tick"])
-        self._controller_pid = robot.status().get("pid")
+        self._controller = ControllerWatch(robot, run_id)
         self._pids = self._needed_pids()
-        self._begun_s = time.monotonic()
-        self._seen_running = False
-        self._chunk_s = self._begun_s
+        self._chunk_s = time.monotonic()
+        self._by_person = False
 
     async def until_end(self) -> RunEnd:
         """Return when the run is over or should be ended."""
@@ -133,9 +172,12 @@ class RunWatch:
             self._tick = int(record["tick"])
             if int(record["run_id"]) == self._run_id and MODES[int(record["mode"])] == "running":
                 self._evidence.update(sample_of(record))
+                self._by_person = person_drives(record)
+        if self._by_person:  # the policy begins anew with what is there when it is handed back
+            self._pids, self._chunk_s = self._needed_pids(), now_s
         return (
             self._camera_end()
-            or self._controller_end(now_s)
+            or self._controller.look()
             or (RunEnd("judged") if self._evidence.ended else None)
             or self._policy_end(now_s)
         )
@@ -143,29 +185,13 @@ class RunWatch:
     def _camera_end(self) -> RunEnd | None:
         """Before the controller's own end: it was the worker that told it to hold."""
         worker = self._robot.worker()
-        blind = worker.get("blind") if worker.get("run_id") == self._run_id else None
+        mine = worker.get("run_id") == self._run_id and not self._by_person
+        blind = worker.get("blind") if mine else None
         return RunEnd("failed", str(blind["code"]), str(blind["message"])) if blind else None
 
-    def _controller_end(self, now_s: float) -> RunEnd | None:
-        newest = self._robot.newest()
-        status = self._robot.status()
-        silent = newest is None or now_s - float(newest["time_s"]) > SILENT_S
-        if silent or status.get("pid") != self._controller_pid:
-            return RunEnd(
-                "failed", "controller_lost", "the controller process died; the servos hold their position"
-            )
-        fault = worst_fault(status)
-        if fault is not None:
-            return RunEnd("failed", "fault", f"{fault.get('code', 'fault')}: {fault.get('message', '')}")
-        running = status.get("mode") == "running" and status.get("run_id") == self._run_id
-        # By the status alone, which is written after the tick's telemetry: that one may be ahead of it.
-        self._seen_running = self._seen_running or running
-        if running or (not self._seen_running and now_s - self._begun_s < ACCEPT_S):
-            return None
-        reason = str(status.get("reason") or "the controller ended the run")
-        return RunEnd("stopped", "run_ended", reason)
-
     def _policy_end(self, now_s: float) -> RunEnd | None:
+        if self._by_person:
+            return None
         pids = self._needed_pids()
         for name, (code, words) in NEEDED.items():
             if pids.get(name) != self._pids.get(name):

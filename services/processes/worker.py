@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from inference.bundle import Bundle, load_bundle
-from inference.worker import Eyes, Trouble, Worker
+from inference.worker import PERSON_DRIVES, Eyes, Trouble, Worker
 from robot.config import load_robot
 from robot.errors import CommandError, ConfigError, SegmentError, So101Error
 from robot.frame_ring import FrameRing
@@ -35,6 +35,8 @@ STATUS_S = 0.2
 BUSY_POLL_S = 0.003
 """Pause between two looks for a new tick during a run: a fifth of a control tick."""
 IDLE_POLL_S = 0.05
+YIELDED_POLL_S = 0.01
+"""While a person drives: the policy is to see soon that it is its turn again."""
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +95,7 @@ class WorkerProcess:
             worker.step()
             status = worker.status()
             self._publish(status)
-            busy = status["state"] == "running"
-            select.select([self._mailbox], [], [], BUSY_POLL_S if busy else IDLE_POLL_S)
+            select.select([self._mailbox], [], [], _pause_s(status))
 
     def close(self) -> None:
         """Let go of sockets and segments."""
@@ -176,6 +177,13 @@ class WorkerProcess:
             return
         self._published = (status, now_s)
         self._block.write(to_json(status))
+
+
+def _pause_s(status: dict[str, Any]) -> float:
+    """How long to wait before the next look, unless a command comes."""
+    if status["state"] != "running":
+        return IDLE_POLL_S
+    return YIELDED_POLL_S if status["waiting"] == PERSON_DRIVES else BUSY_POLL_S
 
 
 def main(arguments: list[str]) -> int:

@@ -5,11 +5,11 @@ import pytest
 
 from inference.bundle import load_bundle
 from inference.source import unpack_chunk
-from inference.worker import Eyes, Trouble, Worker
+from inference.worker import ORPHAN_S, Eyes, Trouble, Worker
 from robot.errors import CommandError
 from robot.mailbox import to_json
 from robot.seams import Frame
-from robot.telemetry import MODES, empty_record
+from robot.telemetry import MODES, SOURCES, empty_record
 from tests.inference.toy import HEIGHT, WIDTH
 
 
@@ -50,8 +50,9 @@ class Scene:
     def hold(self) -> None:
         self.holds += 1
 
-    def look(self, tick: int, run_id: int = 3) -> None:
+    def look(self, tick: int, run_id: int = 3, source: str = "policy") -> None:
         self.record["tick"], self.record["time_s"] = tick, self.clock.time_s
+        self.record["source"] = SOURCES.index(source)
         self.record["mode"], self.record["run_id"] = MODES.index("running"), run_id
         self.record["position"] = np.arange(6)
         self.frame = Frame(np.full((HEIGHT, WIDTH, 3), 100, np.uint8), self.clock.time_s, tick)
@@ -242,3 +243,59 @@ def test_wrong_commands_are_refused(scene: Scene, payload: bytes, code: str) -> 
     answer = scene.worker.command(payload)
     assert answer["ok"] is False and answer["code"] == code and answer["message"]
     assert scene.worker.status()["state"] == "idle"
+
+
+@pytest.mark.parametrize("source", ["leader", "teleop"])
+def test_a_person_who_drives_is_given_no_chunks_and_the_run_is_kept(scene: Scene, source: str) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    assert scene.worker.step()
+    scene.refuse = True
+    for k in range(40):
+        scene.clock.time_s += ORPHAN_S / 10
+        scene.look(700 + 12 * k, source=source)
+        assert not scene.worker.step()
+    status = scene.worker.status()
+    assert status["run_id"] == 3 and "person drives" in status["waiting"]
+    assert (status["chunks"], status["undelivered"], len(scene.sent)) == (1, 0, 1)
+    scene.refuse = False
+    assert scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0]) == {"ok": True}
+    assert not scene.worker.step()  # it has begun anew, and a person still drives
+    scene.clock.time_s += 1 / 60
+    scene.look(2000)
+    assert scene.worker.step()
+    assert unpack_chunk(scene.sent[-1]).tick == 2000 and scene.worker.status()["waiting"] is None
+
+
+def test_a_camera_that_is_blind_while_a_person_drives_ends_nothing(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    assert scene.worker.step()
+    scene.trouble = Trouble("camera_frozen", "camera wrist is frozen")
+    for k in range(30):
+        scene.clock.time_s += 0.05
+        scene.look(620 + 3 * k, source="leader")
+        assert not scene.worker.step()
+    assert scene.holds == 0 and scene.worker.status()["blind"] is None
+    answer = scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    assert (answer["ok"], answer["code"]) == (False, "camera_frozen")
+
+
+def test_a_camera_that_was_blind_before_a_person_took_over_is_forgotten(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    scene.trouble = Trouble("camera_frozen", "camera wrist is frozen")
+    scene.worker.step()
+    assert scene.worker.status()["blind"] is not None
+    scene.clock.time_s += 1 / 60
+    scene.look(601, source="teleop")
+    scene.trouble = None
+    assert not scene.worker.step()
+    assert scene.holds == 0 and scene.worker.status()["blind"] is None
+
+
+def test_a_run_whose_controller_died_in_a_persons_hands_is_given_up(scene: Scene) -> None:
+    scene.ask(op="begin", run_id=3, pickup_xy_m=[0.25, 0])
+    scene.look(601, source="teleop")
+    assert not scene.worker.step()
+    for _ in range(10):
+        scene.clock.time_s += ORPHAN_S / 8
+        scene.worker.step()
+    assert scene.worker.status()["run_id"] is None and scene.holds == 0

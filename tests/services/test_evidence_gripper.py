@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -133,3 +134,21 @@ def test_samples_that_are_not_finite_or_old_are_left_out() -> None:
     evidence.update(ArmSample(1e6, (float("nan"), 0.0, 0.0), 90.0, 90.0, 0.0, 0.0))
     evidence.update(ArmSample(1.0, OVER_BOWL, 90.0, 90.0, 0.0, 0.0))
     assert evidence.holding and evidence.elapsed_s == elapsed
+
+
+def test_the_time_of_a_person_who_corrects_is_not_the_policys() -> None:
+    evidence = GripperEvidence(BOWL, EvidenceConfig(limit_s=5.0))
+    for sample in play((10.0, (*PICKUP, 0.10), 60.0, 60.0, 1.0, 60.0)):
+        evidence.update(replace(sample, by_person=102.0 < sample.time_s <= 106.0))
+        if evidence.timed_out:
+            break
+    assert evidence.by_person_s == pytest.approx(4.0, abs=2 * DT)
+    assert evidence.elapsed_s == pytest.approx(9.0, abs=2 * DT) and evidence.timed_out
+    assert evidence.verdict().reason == "timeout"
+
+
+def test_what_a_person_puts_into_the_bowl_is_in_the_bowl() -> None:
+    evidence = GripperEvidence(BOWL, EvidenceConfig(limit_s=1.0))
+    for sample in play(APPROACH, GRASP, LIFT, CARRY, HOVER, RELEASE, RETREAT):
+        evidence.update(replace(sample, by_person=sample.time_s > 100.5))
+    assert evidence.ended and not evidence.timed_out and evidence.verdict().succeeded
