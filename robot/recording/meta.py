@@ -119,21 +119,34 @@ def read_episodes(root: Path) -> list[EpisodeMeta]:
         DatasetError: a file is broken, a column is missing or two rows have the same number.
     """
     found: dict[int, EpisodeMeta] = {}
-    for path in sorted((root / "meta" / "episodes").glob("chunk-*/file-*.parquet")):
-        try:
-            names = pq.read_schema(path).names
-        except (OSError, pa.ArrowException) as error:
-            raise DatasetError(f"{path} is not a readable parquet file: {error}") from error
-        wanted = [name for name in names if not name.startswith("stats/")]
-        for row in read_table(path, wanted).to_pylist():
-            try:
-                meta = _from_row(row)
-            except (KeyError, TypeError, ValueError) as error:
-                raise DatasetError(f"{path}: a row of the episode table lacks {error}") from error
+    for path in episode_files(root):
+        for meta in read_episode_file(path):
             if meta.index in found:
                 raise DatasetError(f"{path}: episode {meta.index} is listed twice")
             found[meta.index] = meta
     return [found[index] for index in sorted(found)]
+
+
+def episode_files(root: Path) -> list[Path]:
+    """The files of the episode table, in order."""
+    return sorted((root / "meta" / "episodes").glob("chunk-*/file-*.parquet"))
+
+
+def read_episode_file(path: Path) -> list[EpisodeMeta]:
+    """The rows of one file of the episode table; statistics are left on the disk.
+
+    Raises:
+        DatasetError: the file is broken or a column is missing.
+    """
+    try:
+        names = pq.read_schema(path).names
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path} is not a readable parquet file: {error}") from error
+    wanted = [name for name in names if not name.startswith("stats/")]
+    try:
+        return [_from_row(row) for row in read_table(path, wanted).to_pylist()]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: a row of the episode table lacks {error}") from error
 
 
 def _from_row(row: Mapping[str, Any]) -> EpisodeMeta:
@@ -162,7 +175,7 @@ def _is_start(key: str) -> bool:
 def read_episode_stats(root: Path) -> dict[int, dict[str, Stats]]:
     """Statistics of every episode, by its number."""
     found: dict[int, dict[str, Stats]] = {}
-    for path in sorted((root / "meta" / "episodes").glob("chunk-*/file-*.parquet")):
+    for path in episode_files(root):
         for row in read_table(path).to_pylist():
             raw: dict[str, dict[str, Any]] = {}
             for key, value in row.items():

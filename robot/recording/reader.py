@@ -119,13 +119,20 @@ class Dataset:
         Raises:
             DatasetError: there is no such episode, or its file is broken or shorter than the table says.
         """
-        episode = self.episode(number)
-        table = self._table(self._data_path(episode))
-        mine = table.filter(pc.equal(table["episode_index"], number))
-        if mine.num_rows != episode.length:
-            raise DatasetError(f"episode {number} has {mine.num_rows} rows, the table says {episode.length}")
-        columns = {name: _to_numpy(mine[name].combine_chunks()) for name in mine.column_names}
-        return {name: column for name, column in columns.items() if column is not None}
+        mine = self._rows(number)
+        return table_columns(mine)
+
+    def cells(self, number: int, name: str) -> list[Any]:
+        """One column of one episode as it is in the table, frame by frame; for what is no number.
+
+        Raises:
+            DatasetError: as :meth:`load`, or there is no such column.
+        """
+        mine = self._rows(number)
+        if name not in mine.column_names:
+            raise DatasetError(f"{self.root}: episode {number} has no {name}")
+        cells: list[Any] = mine[name].to_pylist()
+        return cells
 
     def frames(self, number: int, camera: str, start: int = 0, stop: int | None = None) -> ByteArray:
         """Pictures of one camera, RGB uint8 (frames, height, width, 3); frames ``start`` to ``stop``.
@@ -143,6 +150,17 @@ class Dataset:
             raise DatasetError(f"frames {start}..{stop} are not within 0..{episode.length}")
         path = span.slot.path(self.root, str(self.info["video_path"]), key)
         return read_video(path, start_s=span.from_s + start / self.fps, count=stop - start, fps=self.fps)
+
+    def _rows(self, number: int) -> pa.Table:
+        """The rows of one episode."""
+        episode = self.episode(number)
+        table = self._table(self._data_path(episode))
+        mine = table.filter(pc.equal(table["episode_index"], number))
+        if mine.num_rows != episode.length:
+            raise DatasetError(
+                f"{self.root}: episode {number} has {mine.num_rows} rows, the table says {episode.length}"
+            )
+        return mine
 
     def _data_path(self, episode: EpisodeMeta) -> Path:
         if self.root.is_file():
@@ -193,6 +211,12 @@ def _describe(kind: pa.DataType) -> Mapping[str, Any]:
     if pa.types.is_fixed_size_list(kind):
         return {"dtype": str(kind.value_type), "shape": [kind.list_size], "names": None}
     return {"dtype": str(kind), "shape": [1], "names": None}
+
+
+def table_columns(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """The numeric columns of a table: (rows,) for scalars, (rows, n) for vectors."""
+    columns = {name: _to_numpy(table[name].combine_chunks()) for name in table.column_names}
+    return {name: column for name, column in columns.items() if column is not None}
 
 
 def _to_numpy(column: pa.Array) -> NDArray[Any] | None:
