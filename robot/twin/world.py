@@ -324,7 +324,7 @@ class World:
             return {"x_m": x, "y_m": y, "z_m": z}
 
         return {
-            "cube": place(self._cube),
+            "cube": place(self._cube) | {"yaw_rad": self.cube_yaw_rad},
             "confuser": place(self._confuser) if self._confuser_present else None,
             "bowl": {"x_m": float(self._bowl_xy[0]), "y_m": float(self._bowl_xy[1])},
             "cube_in_bowl": self.cube_in_bowl,
