@@ -11,7 +11,7 @@ import numpy as np
 
 from robot.config import CameraConfig
 from robot.errors import CameraError
-from robot.seams import ByteArray, Frame
+from robot.seams import ByteArray, Camera, Frame
 
 OPEN_TIMEOUT_MS = 5000
 READ_TIMEOUT_MS = 2000
@@ -28,6 +28,22 @@ BY_ID = Path("/dev/v4l/by-id")
 """Names of video devices that stay the same whatever is plugged in when; /dev/video0 does not."""
 FPS_TOLERANCE = 0.5
 """A driver that says 29.97 means 30."""
+FILE_PREFIX = "file:"
+"""Begins a source that is a video, or a folder of pictures, to be played in a loop."""
+
+
+def open_camera(config: CameraConfig, source: str | None = None) -> Camera:
+    """A camera by device or URL, or a player of the file in ``file:PATH``.
+
+    Raises:
+        CameraError: it cannot be opened, gives no picture, or another size or rate than asked for.
+    """
+    chosen = config.source if source is None else source
+    if chosen is not None and chosen.startswith(FILE_PREFIX):
+        from robot.file_camera import FileCamera  # brings FFmpeg's libraries
+
+        return FileCamera(config, Path(chosen.removeprefix(FILE_PREFIX)))
+    return OpenCvCamera(config, source)
 
 
 class OpenCvCamera:

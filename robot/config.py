@@ -45,7 +45,7 @@ class CameraConfig(StrictModel):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     source: str | None = None
-    """Device path (/dev/v4l/by-id/...) or URL; ``None`` on the twin, which brings its own."""
+    """Device path (/dev/v4l/by-id/...), URL, or file:PATH; ``None`` on the twin, which brings its own."""
     width_px: int = Field(640, ge=16, le=4096)
     height_px: int = Field(480, ge=16, le=4096)
     fps: int = Field(30, ge=1, le=240)

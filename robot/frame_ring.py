@@ -56,12 +56,12 @@ class FrameRing:
     def newest(self) -> Frame | None:
         """Copy of the newest frame, whole; ``None`` before the first. Its age is for the reader to judge."""
         newest = self._ring.newest()
-        if newest is None:
-            return None
-        index, payload = newest
-        (time_s,) = _STAMP.unpack_from(payload)
-        image = np.frombuffer(payload, np.uint8, self._image_bytes, _STAMP.size)
-        return Frame(image.reshape(self.height, self.width, _CHANNELS), time_s, index)
+        return None if newest is None else self._frame(*newest)
+
+    def read(self, index: int) -> Frame | None:
+        """Copy of one frame; ``None`` where a later one took its place, or it is yet to come."""
+        payload = self._ring.read(index)
+        return None if payload is None else self._frame(index, payload)
 
     def replaced(self) -> bool:
         """Whether the segment was unlinked or replaced, so that one should re-attach."""
@@ -74,3 +74,8 @@ class FrameRing:
     def unlink(self) -> None:
         """Remove the segment's name."""
         self._ring.unlink()
+
+    def _frame(self, index: int, payload: bytearray) -> Frame:
+        (time_s,) = _STAMP.unpack_from(payload)
+        image = np.frombuffer(payload, np.uint8, self._image_bytes, _STAMP.size)
+        return Frame(image.reshape(self.height, self.width, _CHANNELS), time_s, index)

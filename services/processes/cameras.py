@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ import numpy as np
 
 from robot import camera_health
 from robot.camera_reference import SWAPPED_LOOKS, Reference, load_references, swapped
-from robot.cameras import OpenCvCamera
+from robot.cameras import open_camera
 from robot.config import CameraConfig, RobotConfig, load_robot
 from robot.errors import SegmentError, So101Error
 from robot.frame_ring import FrameRing
@@ -43,6 +44,10 @@ COMPARE_S = 0.5
 POSE_LIMIT_S = 0.1
 """Telemetry older than this does not say where the arm is."""
 JOIN_S = 2.5
+LEAST_SLOTS = 4
+"""Pictures in memory where only the newest is read: a reader has the time of three for its copy."""
+RECORDED_S = 0.5
+"""How long the recorder may pause: 16 MB of memory for a camera with 640x480 pixels at 30 a second."""
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +58,9 @@ class CameraProcess:
     Args:
         runtime: names of the segments.
         config: which cameras there are.
-        sources: camera name -> URL or device, where it is not the one of the configuration (the twin's).
+        sources: camera name -> URL, for cameras whose configuration has none (the twin's).
         references: camera name -> what it has shown while all was well, for those that have one.
+        pause_s: for how long a reader of every picture may pause, and miss none.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class CameraProcess:
         config: RobotConfig,
         sources: dict[str, str],
         references: Mapping[str, Reference] | None = None,
+        pause_s: float = 0.0,
     ) -> None:
         self._stop, self._changed = threading.Event(), threading.Event()
         self._status = SharedBlock.create(runtime.cameras_status_name, STATUS_BYTES)
@@ -74,7 +81,9 @@ class CameraProcess:
         self._rings: dict[str, FrameRing] = {}
         self.threads: dict[str, CameraThread] = {}
         for camera in config.cameras:
-            ring = FrameRing.create(runtime.frame_name(camera.name), camera.height_px, camera.width_px)
+            slots = max(LEAST_SLOTS, math.ceil(pause_s * camera.fps) + 2)
+            name = runtime.frame_name(camera.name)
+            ring = FrameRing.create(name, camera.height_px, camera.width_px, slots)
             self._rings[camera.name] = ring
             self.threads[camera.name] = CameraThread(
                 camera, ring, _connector(camera, sources.get(camera.name)), _pose(runtime), self._stop,
@@ -149,7 +158,7 @@ def _pose(runtime: Runtime) -> Callable[[], FloatArray | None]:
 
 
 def _connector(camera: CameraConfig, source: str | None) -> Callable[[], Camera]:
-    return lambda: OpenCvCamera(camera, source)
+    return lambda: open_camera(camera, camera.source or source)
 
 
 def main(arguments: list[str]) -> int:
@@ -165,7 +174,8 @@ def main(arguments: list[str]) -> int:
         config, folder = load_robot(description["robot"])
         twin = description.get("twin") or {}
         sources = dict(twin.get("cameras", {}))
-        process = CameraProcess(runtime, config, sources, load_references(config, folder))
+        pause_s = RECORDED_S if description.get("recording") else 0.0
+        process = CameraProcess(runtime, config, sources, load_references(config, folder), pause_s)
     except (So101Error, OSError, ValueError, KeyError) as error:
         log.error("%s", error)
         return 1

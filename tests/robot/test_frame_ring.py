@@ -71,6 +71,19 @@ def test_frame_is_a_copy_that_stays(name: str) -> None:
     ring.close()
 
 
+def test_every_frame_is_there_until_later_ones_take_its_place(name: str) -> None:
+    ring = FrameRing.create(name, 4, 6, slots=5)
+    for value in range(1, 9):
+        assert ring.write(np.full((4, 6, 3), value, np.uint8), 0.1 * value) == value
+    assert [ring.read(index) is None for index in range(10)] == [True] * 4 + [False] * 5 + [True]
+    for index in range(4, 9):
+        frame = ring.read(index)
+        assert frame is not None
+        assert (frame.index, frame.time_s) == (index, pytest.approx(0.1 * index))
+        assert (frame.image == index).all()
+    ring.close()
+
+
 @pytest.mark.parametrize("image", [np.zeros((6, 4, 3), np.uint8), np.zeros((4, 6, 3), np.float32)])
 def test_wrong_frames_are_refused(name: str, image: np.ndarray) -> None:
     ring = FrameRing.create(name, 4, 6)
