@@ -13,8 +13,13 @@ demo: ## start the twin and the service with the shipped policy, print the addre
 	@bin/setup cpu
 	@$(SO101) serve $(ARGS)
 
-test: setup ## run the whole test suite
+test: setup ## run the whole test suite, or what ARGS names
+ifdef ARGS
 	.venv/bin/python -m pytest $(ARGS)
+else
+	.venv/bin/python -m pytest -m "not live" -n 2 --dist loadfile
+	.venv/bin/python -m pytest -m live
+endif
 
 check: setup ## style, types, one-way imports
 	.venv/bin/ruff check .

@@ -17,6 +17,8 @@ from services.bench.loop import _pick
 from services.bench.served import Served, served
 from tests.robot.served_bus import ServedBus
 
+pytestmark = pytest.mark.live  # what is timed wants the machine for itself
+
 GOAL = REGISTERS["goal_position"].address
 
 
