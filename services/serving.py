@@ -85,7 +85,8 @@ def serve(options: ServeOptions, say: Callable[[str], None], on_up: Callable[[],
         twin = None
         if config.kind == "twin":
             say("starting the digital twin")
-            twin = stack.enter_context(TwinProcess(seed=options.seed))
+            rendered = any(camera.source is None for camera in config.cameras)
+            twin = stack.enter_context(TwinProcess(seed=options.seed, cameras=rendered))
         write_description(
             runtime,
             {
