@@ -1,64 +1,165 @@
-"""Episodes from one dataset into another, without encoding their videos again."""
+"""Several datasets in one, without encoding their videos again where that can be helped."""
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from robot.errors import DatasetError
 from robot.recording import meta as layout
-from robot.recording.features import DEFAULT_FEATURES
-from robot.recording.meta import EpisodeMeta
+from robot.recording.convert_v2 import open_any
 from robot.recording.reader import Dataset
-from robot.recording.stats import Stats
-from robot.recording.writer import MERGE_SCRATCH, DatasetWriter
+from robot.recording.replay import units_of
+from robot.recording.transfer import (
+    FILLED_IN,
+    OnEpisode,
+    Transferred,
+    append_episodes,
+    empty_info,
+    new_dataset,
+    transferable,
+)
+from robot.recording.writer import DatasetWriter
 
-_FILLED_IN = frozenset(feature.name for feature in DEFAULT_FEATURES)
+_SAME_ARM = {"so101_follower": "so_follower", "so100_follower": "so_follower"}
+"""LeRobot's names before 0.4.4 and the one since."""
+
+
+def merge(
+    roots: Sequence[Path],
+    out: Path,
+    *,
+    units: str | None = None,
+    common: bool = False,
+    drop: Collection[str] = (),
+    on_episode: OnEpisode = lambda: None,
+) -> Transferred:
+    """Make a new dataset of the episodes of several, in their order; these stay as they are.
+
+    Args:
+        roots: datasets of v2.0, v2.1 or v3.0, ours or LeRobot's.
+        out: folder of the new one; it does not exist yet, or is empty. It appears when all is there.
+        units: unit of the joints in those that do not say it, ``degrees`` or ``m100_100``.
+        common: keep only the columns that all have, instead of refusing where they differ.
+        drop: columns and videos to leave behind, where a dataset has them.
+        on_episode: called for each episode that has been added.
+
+    Raises:
+        DatasetError: the datasets do not go together, or one is broken; the message names what differs.
+        ConfigError: units are missing, or not what a dataset says.
+    """
+    if len(roots) < 2:
+        raise DatasetError("merging takes two datasets or more")
+    sources = [open_any(root) for root in roots]
+    spoken = [units_of(source, units) for source in sources]
+    first = sources[0]
+    for source, said in zip(sources, spoken, strict=True):
+        if said != spoken[0]:
+            raise DatasetError(
+                f"{source.root} has units {said}, {first.root} has {spoken[0]}: convert one of them "
+                "(so101 dataset convert --to-degrees --calibration FILE)"
+            )
+        _check_same(first, source)
+    present = {name for source in sources for name in source.info["features"]} - FILLED_IN
+    missing = sorted(set(drop) - present)
+    if missing:
+        raise DatasetError(f"no dataset has {', '.join(missing)} to drop, only {', '.join(sorted(present))}")
+    kept = [transferable(source, set(drop) & source.info["features"].keys()) for source in sources]
+    not_in_all = {name for part in kept for name in part if any(name not in other for other in kept)}
+    if not_in_all and not common:
+        raise DatasetError(_who_has(not_in_all, sources, kept))
+    for part, source in zip(kept, sources, strict=True):
+        _check_features(kept[0], part, first, source, not_in_all)
+    features = {name: _loosened(name, kept) for name in kept[0] if name not in not_in_all}
+    extra = _extra(sources, spoken[0])
+    dropped: set[str] = set(drop) | not_in_all
+    with new_dataset(out, empty_info(first.info, features, extra)) as writer:
+        parts = [append_episodes(writer, source, on_episode=on_episode) for source in sources]
+    return Transferred(
+        sum(part.episodes for part in parts), sum(part.frames for part in parts), tuple(sorted(dropped))
+    )
 
 
 def append_dataset(writer: DatasetWriter, source: Dataset) -> int:
-    """Append every episode of a dataset that this project wrote; returns how many.
+    """Append every episode of a dataset to one that is being written; returns how many.
 
     Raises:
-        DatasetError: the datasets differ in features, robot type, units, calibration or frame rate, or the
-            source keeps several episodes in one video.
+        DatasetError: the datasets differ in features, robot type, units, calibration or frame rate.
     """
     for key in ("fps", "features", "robot_type"):
         if writer.info.get(key) != source.info.get(key):
             raise DatasetError(f"{source.root} and {writer.root} differ in {key}")
-    extra = writer.info.get(layout.EXTRA_KEY, {})
-    said = extra.get("units")
+    said = writer.info.get(layout.EXTRA_KEY, {}).get("units")
     if said != source.units:
         raise DatasetError(f"{source.root} has units {source.units}, {writer.root} has {said}")
-    hashes = [each.get("calibration_sha256") for each in (source.info.get(layout.EXTRA_KEY, {}), extra)]
+    _check_calibration(writer.root, writer.info, source)
+    return append_episodes(writer, source).episodes
+
+
+def _check_same(first: Dataset, source: Dataset) -> None:
+    """Refuse what no choice of columns can mend."""
+    if source.fps != first.fps:
+        raise DatasetError(f"{source.root} has {source.fps:g} fps, {first.root} has {first.fps:g}")
+    arms = [str(dataset.info.get("robot_type")) for dataset in (source, first)]
+    if len({_SAME_ARM.get(arm, arm) for arm in arms}) != 1:
+        raise DatasetError(f"{source.root} is of a {arms[0]}, {first.root} of a {arms[1]}")
+    _check_calibration(first.root, first.info, source)
+
+
+def _check_calibration(root: Path, info: Mapping[str, Any], source: Dataset) -> None:
+    hashes = [each.get(layout.EXTRA_KEY, {}).get("calibration_sha256") for each in (source.info, info)]
     if all(hashes) and hashes[0] != hashes[1]:
         raise DatasetError(
-            f"{source.root} has calibration_sha256 {hashes[0]}, {writer.root} has {hashes[1]}: degrees of "
+            f"{source.root} has calibration_sha256 {hashes[0]}, {root} has {hashes[1]}: degrees of "
             "differently calibrated arms do not mix, keep them in datasets of their own"
         )
-    stats = layout.read_episode_stats(source.root)
-    scratch = writer.root / MERGE_SCRATCH
-    scratch.mkdir(exist_ok=True)
-    try:
-        for episode in source.episodes:
-            _append(writer, source, episode, stats[episode.index], scratch)
-    finally:
-        shutil.rmtree(scratch)
-    return len(source.episodes)
 
 
-def _append(
-    writer: DatasetWriter, source: Dataset, episode: EpisodeMeta, stats: dict[str, Stats], scratch: Path
+def _check_features(
+    wanted: Mapping[str, Any],
+    found: Mapping[str, Any],
+    first: Dataset,
+    source: Dataset,
+    ignored: Collection[str],
 ) -> None:
-    columns = {}
-    for name, column in source.load(episode.index).items():
-        if name not in _FILLED_IN:
-            columns[name] = column.reshape(len(column), -1)
-    videos = {}
-    for key, span in episode.videos.items():
-        shared = [e for e in source.episodes if e is not episode and e.videos[key].slot == span.slot]
-        if shared or span.from_s != 0.0:
-            raise DatasetError(f"{source.root}: episode {episode.index} shares its video with others")
-        videos[key] = scratch / f"{key}.mp4"
-        shutil.copyfile(span.slot.path(source.root, str(source.info["video_path"]), key), videos[key])
-    writer.commit_episode(episode.tasks[0], columns, {key: stats[key] for key in videos}, videos)
+    for name in wanted.keys() - ignored:
+        for key in ("dtype", "shape", "names"):
+            ours, theirs = wanted[name].get(key), found[name].get(key)
+            if ours != theirs and not (key == "names" and None in (ours, theirs)):
+                raise DatasetError(
+                    f"{name}: {key} is {theirs} in {source.root}, {ours} in {first.root}: --drop it, "
+                    "or keep the datasets apart"
+                )
+
+
+def _who_has(names: Collection[str], sources: Sequence[Dataset], kept: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for name in sorted(names):
+        without = [str(s.root) for s, part in zip(sources, kept, strict=True) if name not in part]
+        lines.append(f"{name} is missing in {', '.join(without)}")
+    return f"{'; '.join(lines)}: --common leaves out what not all have"
+
+
+def _loosened(name: str, kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A feature as all have it: of a video's encoder only what does not differ."""
+    feature: dict[str, Any] = dict(kept[0][name])
+    infos = [part[name].get("info") for part in kept]
+    if all(isinstance(info, dict) for info in infos):
+        feature["info"] = {
+            key: value for key, value in infos[0].items() if all(info.get(key) == value for info in infos)
+        }
+    return feature
+
+
+def _extra(sources: Sequence[Dataset], units: str) -> dict[str, Any]:
+    """The ``so101`` block: what all say alike, and the calibration that any says."""
+    blocks = [source.info.get(layout.EXTRA_KEY, {}) for source in sources]
+    same = {key: value for key, value in blocks[0].items() if all(b.get(key) == value for b in blocks)}
+    hashes = [block["calibration_sha256"] for block in blocks if block.get("calibration_sha256")]
+    return {
+        **same,
+        "units": units,
+        "calibration_sha256": hashes[0] if hashes else None,
+        "merged_from": [source.root.absolute().name for source in sources],
+    }
