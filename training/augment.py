@@ -21,7 +21,7 @@ class Inputs:
     """(B, H, W, 3), uint8 or, where brightness or contrast changed, float32 0..255."""
     state: Tensor
     pickup_xy_m: Tensor
-    pickup_present: Tensor | None
+    pickup_present: Tensor
     actions: Tensor
     valid: Tensor
 
@@ -41,7 +41,7 @@ def to_device(batch: Batch, device: torch.device) -> Inputs:
         {camera: put(images) for camera, images in batch.images.items()},
         put(batch.state),
         put(batch.pickup_xy_m),
-        None,
+        put(batch.pickup_given),
         put(batch.actions),
         put(batch.valid),
     )
@@ -53,7 +53,7 @@ def augmented(batch: Batch, config: AugmentConfig, rng: np.random.Generator, dev
     noisy = rng.random(size) < config.pickup_noisy_share
     pickup_noise = rng.normal(0.0, config.pickup_noise_m, (size, 2)) * noisy[:, None]
     state_noise = rng.normal(0.0, config.state_noise, batch.state.shape)
-    present = rng.random(size) >= config.pickup_dropout
+    present = (rng.random(size) >= config.pickup_dropout) & batch.pickup_given
     reach = config.shift_px
     if reach:
         shifts = {camera: rng.integers(-reach, reach + 1, (2, size)) for camera in batch.images}

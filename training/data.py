@@ -28,6 +28,8 @@ MIN_STD_USER = 0.5
 """Floor of a joint's standard deviation: one that hardly moved must not have its noise blown up."""
 MIN_STD_M = 0.005
 """Floor of a coordinate's standard deviation."""
+NO_PICKUP_STD_M = 1e6
+"""Standard deviation where no dataset says where to pick up: any coordinate is then as good as none."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Batch:
     """(B, K, 6)."""
     valid: BoolArray
     """(B, K); False after the episode's end and from the first step that is not trained on."""
+    pickup_given: BoolArray
+    """(B,); False where the dataset does not say where to pick up."""
 
 
 class Corpus:
@@ -50,7 +54,8 @@ class Corpus:
     Attributes:
         state: (N, 6) user units.
         action: (N, 6) user units.
-        pickup_xy_m: (N, 2).
+        pickup_xy_m: (N, 2), 0 where the dataset does not say it.
+        pickup_given: (N,) bool, whether it does.
         episode: (N,) number of the episode over all datasets.
         trained: (N,) bool, the column ``loss_mask``: False frames are observed but never a label.
         fps: frames per second, the same in all datasets.
@@ -70,7 +75,9 @@ class Corpus:
         self.fps = rates.pop()
         self.state = np.concatenate([part.state for part in parts])
         self.action = np.concatenate([part.action for part in parts])
-        self.pickup_xy_m = np.concatenate([part.pickup for part in parts])
+        pickup = np.concatenate([part.pickup for part in parts])
+        self.pickup_given: BoolArray = np.isfinite(pickup).all(axis=1)
+        self.pickup_xy_m = np.where(self.pickup_given[:, None], pickup, np.float32(0.0))
         self.trained = np.concatenate([part.trained for part in parts])
         lengths = [length for part in parts for length in part.lengths]
         self.episode: IntArray = np.repeat(np.arange(len(lengths)), lengths)
@@ -123,6 +130,10 @@ class Corpus:
             return exact.mean(0).astype(np.float32), np.maximum(exact.std(0), floor).astype(np.float32)
 
         state, action = of(self.state, MIN_STD_USER), of(self.action, MIN_STD_USER)
+        rows = rows[self.pickup_given[rows]]
+        if not len(rows):
+            nothing = np.zeros(2, np.float32)
+            return Stats(*state, *action, nothing, nothing + np.float32(NO_PICKUP_STD_M))
         return Stats(*state, *action, *of(self.pickup_xy_m, MIN_STD_M))
 
     def gather(self, rows: IntArray, camera_delay: IntArray | None = None) -> Batch:
@@ -143,7 +154,8 @@ class Corpus:
                 rows if camera_delay is None else np.maximum(rows - camera_delay[:, index], self._first[rows])
             )
             images[camera] = self._pictures(camera, seen)
-        return Batch(images, self.state[rows], self.pickup_xy_m[rows], self.action[steps], valid)
+        given = self.pickup_given[rows]
+        return Batch(images, self.state[rows], self.pickup_xy_m[rows], self.action[steps], valid, given)
 
     def _pictures(self, camera: str, rows: IntArray) -> ByteArray:
         result = np.empty((len(rows), self.policy.image_height_px, self.policy.image_width_px, 3), np.uint8)
@@ -171,8 +183,16 @@ class _Part:
     def read(cls, dataset: Dataset) -> _Part:
         if not dataset.episodes:
             raise DatasetError(f"{dataset.root} has no episodes")
-        if dataset.units not in {None, "degrees"}:
-            raise DatasetError(f"{dataset.root} is in {dataset.units}, not degrees: convert it first")
+        if dataset.units is None:
+            raise DatasetError(
+                f"{dataset.root} does not say in which units its joints are: make a copy that does, with "
+                f"so101 dataset convert {dataset.root} NEW --units degrees (LeRobot since 0.4.4) or m100_100"
+            )
+        if dataset.units != "degrees":
+            raise DatasetError(
+                f"{dataset.root} is in {dataset.units}, not degrees: convert it first (so101 dataset convert "
+                f"{dataset.root} NEW --to-degrees --calibration FILE)"
+            )
         columns = [dataset.load(episode.index) for episode in dataset.episodes]
 
         def joined(name: str, width: int) -> Float32Array:
@@ -185,13 +205,15 @@ class _Part:
                 )
             return values
 
+        told = "observation.environment_state" in dataset.info["features"]
+        unknown = np.full((dataset.total_frames, 2), np.nan, np.float32)
         masks = [column.get("loss_mask", np.ones(len(column["action"]))) for column in columns]
         return cls(
             dataset,
             [episode.length for episode in dataset.episodes],
             joined("observation.state", N_JOINTS),
             joined("action", N_JOINTS),
-            joined("observation.environment_state", 2),
+            joined("observation.environment_state", 2) if told else unknown,
             np.concatenate([np.asarray(mask).reshape(-1) for mask in masks]) > 0,
         )
 

@@ -27,7 +27,7 @@ from robot.errors import ConfigError
 from training.augment import augmented, camera_delays, to_device
 from training.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint, save_checkpoint
 from training.config import OptimiserConfig, TrainConfig, load_policy_config
-from training.data import Corpus, in_batches, rows_of_step
+from training.data import NO_PICKUP_STD_M, Corpus, in_batches, rows_of_step
 from training.losses import act_loss
 from training.policies.act import Act, Stats
 
@@ -94,6 +94,9 @@ class Trainer:
             raise ConfigError("no frames to train on: every frame is held out or has loss_mask 0")
         given = resumed or start
         self.stats: Stats = given.stats if given is not None else self.corpus.stats(self.train_rows)
+        if self.stats.pickup_std.min() >= NO_PICKUP_STD_M:
+            logger.warning("no dataset says where to pick up: the policy will not heed coordinates")
+            self.corpus.pickup_given[:] = True  # so that the token of a coordinate learns to mean nothing
 
         torch.manual_seed(config.seed)
         self.policy = Act(policy_config, self.stats).to(self.device)
@@ -241,7 +244,10 @@ class Trainer:
         error, user_error, count = 0.0, np.zeros(self.stats.action_std.shape), 0
         for rows in in_batches(self.validation_rows, 256, VALIDATION_SAMPLES):
             inputs = to_device(self.corpus.gather(rows), self.device)
-            predicted = self.policy(inputs.images, inputs.state, inputs.pickup_xy_m).actions.float()
+            output = self.policy(
+                inputs.images, inputs.state, inputs.pickup_xy_m, pickup_present=inputs.pickup_present
+            )
+            predicted = output.actions.float()
             target = self.policy.normalise_actions(inputs.actions)
             difference = ((predicted - target).abs() * inputs.valid[:, :, None]).sum((0, 1)).cpu().numpy()
             error += float(difference.mean())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,7 @@ def batch_of(size: int) -> Batch:
         rng.normal(size=(size, 2)).astype(np.float32),
         rng.normal(size=(size, 5, 6)).astype(np.float32),
         np.ones((size, 5), np.bool_),
+        np.ones(size, np.bool_),
     )
 
 
@@ -34,7 +37,7 @@ def test_switched_off_it_changes_nothing() -> None:
     np.testing.assert_array_equal(inputs.images["wrist"], batch.images["wrist"])
     np.testing.assert_array_equal(inputs.state, batch.state)
     np.testing.assert_array_equal(inputs.pickup_xy_m, batch.pickup_xy_m)
-    assert inputs.pickup_present is not None and inputs.pickup_present.all()
+    assert inputs.pickup_present.all()
 
 
 def test_coordinates_are_partly_noisy_and_partly_clean() -> None:
@@ -45,7 +48,15 @@ def test_coordinates_are_partly_noisy_and_partly_clean() -> None:
     noisy = np.abs(error).max(1) > 1e-6
     assert noisy.mean() == pytest.approx(0.6, abs=0.03)
     np.testing.assert_allclose(error[noisy].std(0), 0.01, rtol=0.05)
-    assert inputs.pickup_present.float().mean() == pytest.approx(0.9, abs=0.02)  # type: ignore[union-attr]
+    assert inputs.pickup_present.float().mean() == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_coordinate_that_was_not_given_is_never_present() -> None:
+    batch = replace(batch_of(400), pickup_given=np.arange(400) % 2 == 0)
+    config = OFF.model_copy(update={"pickup_dropout": 0.5})
+    present = augmented(batch, config, np.random.default_rng(0), CPU).pickup_present.numpy()
+    assert not present[1::2].any() and 0.3 < present[::2].mean() < 0.7
+    np.testing.assert_array_equal(to_device(batch, CPU).pickup_present, batch.pickup_given)
 
 
 def test_labels_stay_clean_and_a_seed_repeats() -> None:
@@ -61,7 +72,7 @@ def test_labels_stay_clean_and_a_seed_repeats() -> None:
 def test_brightness_and_contrast_stay_in_range_and_act_on_whole_pictures() -> None:
     grey = Batch(
         {"wrist": np.full((200, 4, 4, 3), 127, np.uint8)}, *(vars(batch_of(200))[k] for k in
-        ("state", "pickup_xy_m", "actions", "valid")),
+        ("state", "pickup_xy_m", "actions", "valid", "pickup_given")),
     )  # fmt: skip
     config = OFF.model_copy(update={"brightness": 0.1})
     pictures = augmented(grey, config, np.random.default_rng(0), CPU).images["wrist"].flatten(1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from robot.errors import DatasetError
 from robot.recording.reader import Dataset
-from robot.recording.writer import DatasetWriter
+from robot.recording.writer import DatasetWriter, Units
 from training.data import MIN_STD_USER, Corpus, in_batches, rows_of_step
 from training.image_cache import open_images, resize_frames
 from training.policies.act import ActConfig
@@ -118,8 +119,11 @@ def test_caching_averages_as_the_policy_does() -> None:
     assert np.abs(resize_frames(frames, 4, 6) - expected).max() <= 0.5001
 
 
-def small_set(root: Path, *, fps: int = 30, pickup: bool = True) -> Path:
-    with DatasetWriter.create(root, fps=fps, cameras={"wrist": (32, 32)}, environment_state=pickup) as writer:
+def small_set(root: Path, *, fps: int = 30, pickup: bool = True, units: Units = "degrees") -> Path:
+    cameras = {"wrist": (32, 32)}
+    with DatasetWriter.create(
+        root, fps=fps, cameras=cameras, environment_state=pickup, units=units
+    ) as writer:
         writer.begin_episode("x")
         for _ in range(3):
             place = [0.2, 0.1] if pickup else None
@@ -131,8 +135,25 @@ def small_set(root: Path, *, fps: int = 30, pickup: bool = True) -> Path:
 def test_datasets_that_do_not_fit_are_refused(dataset_root: Path, tiny: ActConfig, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"one frame rate, got \[15.0, 30.0\]"):
         Corpus([dataset_root, small_set(tmp_path / "slow", fps=15)], tiny, tmp_path)
-    with pytest.raises(DatasetError, match="environment_state"):
-        Corpus([small_set(tmp_path / "blind", pickup=False)], tiny, tmp_path)
+    with pytest.raises(DatasetError, match=r"m100_100, not degrees.*--to-degrees --calibration FILE"):
+        Corpus([small_set(tmp_path / "old", units="m100_100")], tiny, tmp_path)
+    unsaid = small_set(tmp_path / "unsaid")
+    info = json.loads((unsaid / "meta/info.json").read_text())
+    del info["so101"]  # as LeRobot's own
+    (unsaid / "meta/info.json").write_text(json.dumps(info))
+    with pytest.raises(DatasetError, match=r"does not say in which units.*dataset convert .*--units degrees"):
+        Corpus([unsaid], tiny, tmp_path)
     one_camera = Corpus([small_set(tmp_path / "mono")], tiny, tmp_path)
     with pytest.raises(DatasetError, match="no camera overhead, only wrist"):
         one_camera.open_images()
+
+
+def test_datasets_with_and_without_a_pickup_point_go_together(
+    dataset_root: Path, tiny: ActConfig, tmp_path: Path
+) -> None:
+    alone = Corpus([dataset_root], tiny, tmp_path)
+    mixed = Corpus([dataset_root, small_set(tmp_path / "blind", pickup=False)], tiny, tmp_path)
+    assert mixed.pickup_given.tolist() == [True] * 42 + [False] * 3
+    rows = np.arange(45)
+    np.testing.assert_array_equal(mixed.stats(rows).pickup_mean, alone.stats(rows[:42]).pickup_mean)
+    np.testing.assert_array_equal(mixed.stats(rows).pickup_std, alone.stats(rows[:42]).pickup_std)

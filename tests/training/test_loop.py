@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from robot.errors import ConfigError
+from robot.recording.convert import convert
 from robot.recording.reader import Dataset
 from robot.recording.writer import DatasetWriter
 from training.checkpoint import load_checkpoint
@@ -164,3 +165,17 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert shares[0] == pytest.approx(0.1) and max(shares) == shares[10] == pytest.approx(1.0)
     assert shares[10:] == sorted(shares[10:], reverse=True)
     assert learning_rate_share(100, 100, config) == pytest.approx(0.1)
+
+
+def test_without_pickup_points_a_policy_learns_to_heed_none(
+    train_config: TrainConfig, dataset_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blind = tmp_path / "blind"
+    convert(dataset_root, blind, drop=["observation.environment_state"])
+    trainer = Trainer(changed(train_config, datasets=(str(blind),), steps=2))
+    assert "will not heed coordinates" in caplog.text
+    trainer.run()
+    images = {camera: torch.zeros(2, 32, 32, 3) for camera in ("wrist", "overhead")}
+    with torch.no_grad():
+        near, far = trainer.policy.predict(images, torch.zeros(2, 6), torch.tensor([[0.1, 0.1], [0.3, -0.2]]))
+    torch.testing.assert_close(near, far, atol=1e-4, rtol=0.0)
