@@ -130,5 +130,13 @@ class DatasetError(So101Error):
     """An episode or dataset that cannot be read or written."""
 
 
+class RecordingOverloadError(DatasetError):
+    """Pictures come faster than they are encoded: the episode has to end with the frames it has."""
+
+
+class BrokenTakeError(DatasetError):
+    """A take whose videos and rows do not belong together."""
+
+
 class TwinError(So101Error):
     """The digital twin did not start or does not answer."""

@@ -23,6 +23,8 @@ ACTION = "action"
 STATE = "observation.state"
 ENVIRONMENT_STATE = "observation.environment_state"
 IMAGE_PREFIX = "observation.images."
+SUCCESS = "success"
+"""Column with what a person said of the episode: 1 success, 0 failure, -1 nothing, the same in all rows."""
 
 MOTOR_NAMES: tuple[str, ...] = tuple(f"{joint}.pos" for joint in JOINTS)
 """What LeRobot calls the entries of ``action`` and ``observation.state``."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,12 +18,18 @@ from robot.errors import DatasetError
 from robot.seams import ByteArray
 
 CodecName = Literal["h264", "av1"]
+"""What LeRobot calls the formats."""
 
 GOP = 2
 """Every second picture is a key frame, so that any picture is at most one decode away."""
 
 _SMALL_PX = 320 * 240
 """Below this size one encoding or decoding thread is faster than several."""
+_ALONE_PX = 640 * 480
+"""Up to this size one encoding thread keeps 30 pictures a second for a tenth of a core."""
+
+_FRAGMENTED = {"movflags": "frag_every_frame+empty_moov+default_base_moof", "flush_packets": "1"}
+"""Every picture is whole in the file as soon as it is encoded, whatever happens to the writer."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +39,27 @@ class Codec:
     name: CodecName
     """What LeRobot calls the format."""
     library: str
+    """FFmpeg's name of the encoder."""
     crf: int
+    """Quality: constant rate factor, or the quantiser of an encoder that has none."""
     preset: str
     small_preset: str
     """For pictures below a quarter of VGA, where speed counts and size does not."""
     more: Mapping[str, str] = field(default_factory=dict)
     """Further options of the library."""
+    quality_option: str = "crf"
+    """What the library calls ``crf``; empty for one that goes by bits per second."""
+    pixel_format: str = "yuv420p"
+    """What the library takes; what it writes is always read as ``yuv420p``."""
 
     def preset_for(self, height_px: int, width_px: int) -> str:
-        """The speed preset for pictures of a size."""
+        """The speed preset for pictures of a size; empty where the library has none."""
         return self.small_preset if height_px * width_px <= _SMALL_PX else self.preset
+
+    def options(self, height_px: int, width_px: int) -> dict[str, str]:
+        """The library's options for pictures of a size."""
+        options = {"preset": self.preset_for(height_px, width_px), self.quality_option: str(self.crf)}
+        return {key: value for key, value in options.items() if key and value} | dict(self.more)
 
     def info(self, height_px: int, width_px: int, fps: int) -> dict[str, Any]:
         """The ``info`` block of a video feature, keys as LeRobot writes them."""
@@ -64,62 +82,145 @@ class Codec:
 
 
 CODECS: dict[CodecName, Codec] = {
-    "h264": Codec("h264", "libx264", 18, "veryfast", "ultrafast", {"tune": "fastdecode"}),
-    "av1": Codec("av1", "libsvtav1", 30, "11", "11"),
+    # Without zerolatency the encoder keeps dozens of pictures to itself, which a killed writer loses.
+    "h264": Codec("h264", "libx264", 18, "veryfast", "ultrafast", {"tune": "fastdecode,zerolatency"}),
+    # Low delay, one picture in and one out, in one thread of its own.
+    "av1": Codec("av1", "libsvtav1", 30, "11", "11", {"svtav1-params": "pred-struct=1:lookahead=0:lp=1"}),
 }
 """``h264`` encodes and decodes fastest and everywhere; ``av1`` is what LeRobot writes and half the size."""
 
 
 class VideoWriter:
-    """One mp4 file that grows picture by picture; frame ``i`` is shown at ``i / fps``."""
+    """One mp4 file that grows picture by picture; frame ``i`` is shown at ``i / fps``.
+
+    Every picture is a fragment of its own: a file cut anywhere holds all pictures before the cut.
+    """
 
     def __init__(self, path: Path, height_px: int, width_px: int, fps: int, codec: Codec) -> None:
-        options = {"crf": str(codec.crf), "preset": codec.preset_for(height_px, width_px), **codec.more}
         # SVT-AV1 greets on stderr, unless it is told to report errors only.
         os.environ.setdefault("SVT_LOG", "1")
+        options = codec.options(height_px, width_px)
         try:
-            self._file: Any = av.open(str(path), "w", format="mp4")
+            self._file: Any = av.open(str(path), "w", format="mp4", options=_FRAGMENTED)
             stream = self._file.add_stream(codec.library, rate=fps, options=options)
-        except (av.FFmpegError, OSError) as error:
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise DatasetError(f"cannot write video {path}: {error}") from error
-        stream.width, stream.height, stream.pix_fmt = width_px, height_px, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width_px, height_px, codec.pixel_format
         stream.codec_context.gop_size = GOP
         # Without B frames decoding order is showing order, and frame i has exactly pts i.
         stream.codec_context.max_b_frames = 0
         stream.codec_context.time_base = Fraction(1, fps)
-        if height_px * width_px <= _SMALL_PX:
+        if height_px * width_px <= _ALONE_PX:
             stream.codec_context.thread_count = 1
+        if not codec.quality_option:
+            # A tenth of a byte a pixel: what libx264 takes for such pictures at its quality.
+            stream.codec_context.bit_rate = height_px * width_px * fps * 8 // 10
+        self._pixel_format = codec.pixel_format
         self._stream = stream
         self._path = path
         self._index = 0
 
     def add(self, image: ByteArray) -> None:
-        """Encode one RGB picture, uint8 (height, width, 3)."""
+        """Encode one RGB picture, uint8 (height, width, 3).
+
+        Raises:
+            DatasetError: the encoder or the disk failed.
+        """
         # OpenCV's conversion (BT.601, as an untagged video is read) costs a third of swscale's.
         planes = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YUV_I420)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        if self._pixel_format != "yuv420p":
+            frame = frame.reformat(format=self._pixel_format)
         frame.pts = self._index
         self._index += 1
         self._mux(frame)
 
     def close(self) -> None:
-        """Flush the encoder and finish the file."""
-        self._mux(None)
-        self._file.close()
+        """Flush the encoder and finish the file.
 
-    def abandon(self) -> None:
-        """Close the file whatever state it is in; it is about to be deleted."""
+        Raises:
+            DatasetError: the encoder or the disk failed.
+        """
+        self._mux(None)
         try:
             self._file.close()
-        except av.FFmpegError:
+        except (av.FFmpegError, OSError) as error:
+            raise DatasetError(f"encoding {self._path} failed: {error}") from error
+
+    def abandon(self) -> None:
+        """Close the file whatever state it is in."""
+        try:
+            self._file.close()
+        except (av.FFmpegError, OSError):
             return
 
     def _mux(self, frame: Any) -> None:
         try:
             for packet in self._stream.encode(frame):
                 self._file.mux(packet)
-        except (av.FFmpegError, OSError) as error:
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise DatasetError(f"encoding {self._path} failed: {error}") from error
+
+
+def copy_video(source: Path, target: Path, count: int) -> int:
+    """Copy the first ``count`` pictures of a video without encoding them again.
+
+    Args:
+        source: may be cut off anywhere.
+        target: an ordinary mp4 file, with its index, which players and LeRobot seek in.
+        count: the rest of the source is left out.
+
+    Returns:
+        How many whole pictures the source has; the target has that many or ``count``.
+
+    Raises:
+        DatasetError: the target cannot be written.
+    """
+    packets = whole_packets(source)
+    first = next(packets, None)
+    if first is None:
+        return 0
+    found = 0
+    try:
+        with av.open(str(target), "w", format="mp4") as out:
+            copy = out.add_stream_from_template(first.stream, opaque=True)
+            for packet in itertools.chain((first,), packets):
+                if found < count:
+                    packet.stream = copy
+                    out.mux(packet)
+                found += 1
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise DatasetError(f"cannot write video {target}: {error}") from error
+    return found
+
+
+def whole_packets(path: Path) -> Iterator[Any]:
+    """The encoded pictures of a video from the first to the last before a broken one."""
+    try:
+        with av.open(str(path)) as file:
+            step: int | None = None
+            for k, packet in enumerate(p for p in file.demux(video=0) if p.size):
+                step = packet.pts if k == 1 else step
+                if packet.is_corrupt or packet.pts is None or packet.pts != k * (step or 0):
+                    return
+                yield packet
+    except (av.FFmpegError, OSError, IndexError):
+        return
+
+
+def decoded(path: Path) -> Iterator[ByteArray]:
+    """Pictures of a video, RGB uint8 (height, width, 3), from the first to the last before a broken one."""
+    try:
+        with av.open(str(path)) as file:
+            stream = file.streams.video[0]
+            # One thread: with more, a broken picture takes those before it along.
+            stream.thread_count = 1
+            for frame in file.decode(stream):
+                if frame.is_corrupt:
+                    return
+                yield _to_rgb(frame)
+    except (av.FFmpegError, OSError, IndexError):
+        return
 
 
 def read_video(path: Path, *, start_s: float, count: int, fps: float) -> ByteArray:

@@ -1,0 +1,159 @@
+"""Takes become episodes: checked, copied and moved into the dataset, in the background and in order."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from robot.errors import BrokenTakeError, DatasetError, So101Error
+from robot.recording.features import SUCCESS, Feature
+from robot.recording.ledger import Ledger
+from robot.recording.meta import EpisodeMeta
+from robot.recording.rows import RowLayout
+from robot.recording.scratch import Committing, Label, TakeFolder
+from robot.recording.stats import Stats
+from robot.recording.video import copy_video
+
+_SUCCESS_OF: dict[Label | None, int] = {"success": 1, "failure": 0, None: -1}
+
+
+def logged_features(ledger: Ledger) -> list[Feature]:
+    """The features that every frame of a take brings and that are no pictures."""
+    return [f for f in ledger.inputs.values() if not f.is_video and f.name != SUCCESS]
+
+
+def commit_take(
+    ledger: Ledger,
+    folder: TakeFolder,
+    task: str,
+    length: int,
+    label: Label | None,
+    image_stats: Mapping[str, Stats],
+    *,
+    cut: bool = False,
+) -> EpisodeMeta:
+    """Make the first ``length`` frames of a take an episode; the take is gone afterwards.
+
+    Until its last step the take stays as it is, so that it can be done again after a kill.
+
+    Args:
+        ledger: of the dataset.
+        folder: the take.
+        task: what is done in it.
+        length: frames.
+        label: what a person says of it.
+        image_stats: video feature -> statistics of those pictures.
+        cut: whether the take may have more frames than these.
+
+    Raises:
+        BrokenTakeError: a video or the row log does not have this many frames.
+        DatasetError: a file cannot be written.
+        OSError: likewise.
+    """
+    columns, rows = RowLayout(logged_features(ledger)).read(folder.rows)
+    found = {"rows": rows}
+    videos = {}
+    for feature in ledger.videos:
+        videos[feature.name] = folder.path / f"whole {feature.name}.mp4"
+        found[feature.name] = copy_video(folder.video(feature.name), videos[feature.name], length)
+    if any(count < length or (count > length and not cut) for count in found.values()):
+        said = ", ".join(f"{name} {count}" for name, count in found.items())
+        raise BrokenTakeError(f"a take of {length} frames has {said}")
+    columns = {name: column[:length] for name, column in columns.items()}
+    if SUCCESS in ledger.inputs:
+        columns[SUCCESS] = np.full((length, 1), _SUCCESS_OF[label], dtype=np.int64)
+    folder.commit(Committing(ledger.episodes, ledger.next_file))
+    episode = ledger.commit(task, columns, image_stats, videos)
+    folder.remove()
+    return episode
+
+
+class Committer:
+    """Runs commits one after the other in a thread of its own, which starts with the first.
+
+    A take that turns out broken is set aside and the next one committed. Anything else that fails, such as a
+    full disk, ends all committing: what has not become an episode stays in its folder, and the dataset's next
+    opening goes on there.
+
+    Attributes:
+        done: the episodes that takes became, in order.
+        failures: everything that went wrong, in order.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.done: list[EpisodeMeta] = []
+        self.failures: list[DatasetError] = []
+        self._root = root
+        self._unsaid: list[DatasetError] = []
+        self._stopped: DatasetError | None = None
+        self._jobs: queue.Queue[tuple[TakeFolder, Callable[[], EpisodeMeta]] | None] = queue.Queue()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, folder: TakeFolder, job: Callable[[], EpisodeMeta]) -> None:
+        """Let ``job`` make the take in ``folder`` an episode when those before it are done."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="commit takes", daemon=True)
+            self._thread.start()
+        self._jobs.put((folder, job))
+
+    def check(self) -> None:
+        """Say what has failed since this was last called; the failure that ended all is said every time.
+
+        Raises:
+            DatasetError: something has.
+        """
+        unsaid, self._unsaid = self._unsaid, []
+        if self._stopped is not None:
+            raise self._stopped
+        if unsaid:
+            raise unsaid[0]
+
+    def wait(self) -> None:
+        """Return when all takes that were submitted are episodes or have failed."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        finished = False
+        try:
+            while (job := self._jobs.get()) is not None:
+                self._do(*job)
+            finished = True
+        finally:
+            if not finished:
+                self._stop(DatasetError(f"{self._root}: committing stopped"))
+
+    def _do(self, folder: TakeFolder, job: Callable[[], EpisodeMeta]) -> None:
+        if self._stopped is not None:
+            return
+        try:
+            self.done.append(job())
+        except BrokenTakeError as error:
+            try:
+                aside = folder.set_aside(self._root, {"reason": str(error)})
+            except OSError as disk:
+                self._stop(DatasetError(f"{error}; it cannot be set aside: {disk}"))
+                return
+            self._note(DatasetError(f"{error}: it was set aside in {aside}"))
+        except (So101Error, OSError, pa.ArrowException) as error:
+            self._stop(
+                DatasetError(
+                    f"{self._root}: an episode could not be finished: {error}. What was recorded is kept in "
+                    f"{folder.path}: make room or mend the disk, then run `so101 dataset repair`"
+                )
+            )
+
+    def _stop(self, error: DatasetError) -> None:
+        self._note(error)
+        self._stopped = error
+
+    def _note(self, error: DatasetError) -> None:
+        self.failures.append(error)
+        self._unsaid.append(error)
