@@ -1,0 +1,1 @@
+"""Looking at recorded episodes: a self-contained HTML page, or Rerun."""
