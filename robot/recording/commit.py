@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,17 @@ def commit_take(
     return episode
 
 
+_Finish = Callable[[], dict[str, Stats]]
+_Commit = Callable[[dict[str, Stats]], EpisodeMeta]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    folder: TakeFolder
+    finish: _Finish
+    commit: _Commit
+
+
 class Committer:
     """Runs commits one after the other in a thread of its own, which starts with the first.
 
@@ -91,15 +103,21 @@ class Committer:
         self._root = root
         self._unsaid: list[DatasetError] = []
         self._stopped: DatasetError | None = None
-        self._jobs: queue.Queue[tuple[TakeFolder, Callable[[], EpisodeMeta]] | None] = queue.Queue()
+        self._jobs: queue.Queue[_Job | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
-    def submit(self, folder: TakeFolder, job: Callable[[], EpisodeMeta]) -> None:
-        """Let ``job`` make the take in ``folder`` an episode when those before it are done."""
+    def submit(self, folder: TakeFolder, finish: _Finish, commit: _Commit) -> None:
+        """Make a take an episode when those before it are.
+
+        Args:
+            folder: the take.
+            finish: waits for the take's encoders and gives the statistics of its pictures.
+            commit: makes it an episode, with those.
+        """
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="commit takes", daemon=True)
             self._thread.start()
-        self._jobs.put((folder, job))
+        self._jobs.put(_Job(folder, finish, commit))
 
     def check(self) -> None:
         """Say what has failed since this was last called; the failure that ended all is said every time.
@@ -124,20 +142,20 @@ class Committer:
         finished = False
         try:
             while (job := self._jobs.get()) is not None:
-                self._do(*job)
+                self._do(job)
             finished = True
         finally:
             if not finished:
                 self._stop(DatasetError(f"{self._root}: committing stopped"))
 
-    def _do(self, folder: TakeFolder, job: Callable[[], EpisodeMeta]) -> None:
-        if self._stopped is not None:
-            return
+    def _do(self, job: _Job) -> None:
         try:
-            self.done.append(job())
+            image_stats = job.finish()
+            if self._stopped is None:
+                self.done.append(job.commit(image_stats))
         except BrokenTakeError as error:
             try:
-                aside = folder.set_aside(self._root, {"reason": str(error)})
+                aside = job.folder.set_aside(self._root, {"reason": str(error)})
             except OSError as disk:
                 self._stop(DatasetError(f"{error}; it cannot be set aside: {disk}"))
                 return
@@ -146,7 +164,7 @@ class Committer:
             self._stop(
                 DatasetError(
                     f"{self._root}: an episode could not be finished: {error}. What was recorded is kept in "
-                    f"{folder.path}: make room or mend the disk, then run `so101 dataset repair`"
+                    f"{job.folder.path}: make room or mend the disk, then run `so101 dataset repair`"
                 )
             )
 

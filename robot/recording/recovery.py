@@ -84,7 +84,7 @@ def _recover(ledger: Ledger, folder: TakeFolder) -> Recovered | None:
         episode = commit_take(ledger, folder, begun.task, ended.length, ended.label, stats, cut=True)
         return Recovered(ended.length, None, episode.index, None)
     known = rows if ended is None else max(rows, ended.length)
-    reason = f"its writer was killed: {frames} of at least {known} frames are whole"
+    reason = f"its writer was killed or its disk failed: {frames} of at least {known} frames are whole"
     if frames < MIN_S * ledger.fps:
         reason += f", and {MIN_S:g} s makes an episode"
         aside = folder.set_aside(ledger.root, {"reason": reason, "frames": frames})

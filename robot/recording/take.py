@@ -21,7 +21,7 @@ from robot.recording.stats import Stats
 from robot.recording.video import Codec
 from robot.seams import ByteArray
 
-QUEUE_S = 1.0
+QUEUE_S = 1.5
 """So much of each camera may wait for its encoder; more than this is what a kill can cost."""
 SYNC_S = 0.25
 """What is recorded goes to the disk at least this often, so that a power cut costs no more."""
@@ -154,9 +154,8 @@ class Take:
                 f"{self.folder.path} cannot be written: {error}. The frames so far are kept there: make "
                 "room, then run `so101 dataset repair`"
             ) from error
-        finally:
-            for encoder in self._encoders.values():
-                encoder.end()
+        for encoder in self._encoders.values():
+            encoder.end()
         self._on_end(self, label)
 
     def discard(self) -> None:

@@ -8,6 +8,7 @@ opened the next time (:mod:`~robot.recording.recovery`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -301,9 +302,11 @@ class DatasetWriter:
                     self._take.discard()
             self._take = None
             self._committer.wait()
-            if not takes(self._scratch):
-                clear(self.root)
-                self._scratch.rmdir()
+            # What cannot be removed now is at the next opening.
+            with contextlib.suppress(OSError):
+                if not takes(self._scratch):
+                    clear(self.root)
+                    self._scratch.rmdir()
         finally:
             os.close(self._lock)
             self._lock = -1
@@ -344,11 +347,10 @@ class DatasetWriter:
         if take is self._take:
             self._take = None
 
-        def job() -> EpisodeMeta:
-            stats = take.finish()
-            return commit_take(self._ledger, take.folder, take.task, take.length, label, stats)
+        def commit(image_stats: dict[str, Stats]) -> EpisodeMeta:
+            return commit_take(self._ledger, take.folder, take.task, take.length, label, image_stats)
 
-        self._committer.submit(take.folder, job)
+        self._committer.submit(take.folder, take.finish, commit)
 
 
 def _video_codec(info: Mapping[str, Any]) -> str:
