@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from robot.joints import JOINTS
 from robot.seams import Frame
-from robot.telemetry import MODES, Record
+from robot.telemetry import MODES, SOURCES, Record
 
 
 class Readings(Protocol):
@@ -55,12 +55,20 @@ class ArmCollector(Collector):
         readings: Link to shared memory.
         cameras: Names of the cameras.
         control_hz: To turn ticks into seconds.
+        lag_ms: How far the arm is behind a person who drives it.
     """
 
-    def __init__(self, readings: Readings, cameras: tuple[str, ...], control_hz: float) -> None:
+    def __init__(
+        self,
+        readings: Readings,
+        cameras: tuple[str, ...],
+        control_hz: float,
+        lag_ms: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._readings = readings
         self._cameras = cameras
         self._control_hz = control_hz
+        self._lag_ms = lag_ms
 
     def collect(self) -> Iterator[Metric]:
         """All metrics but the counters of the API itself."""
@@ -113,6 +121,14 @@ class ArmCollector(Collector):
         for i, name in enumerate(MODES):
             mode.add_metric([name], float(i == int(record["mode"])))
         yield mode
+        source = GaugeMetricFamily("arm_source", "1 for what drives the arm in a run", labels=["source"])
+        for i, name in enumerate(SOURCES):
+            source.add_metric([name], float(i == int(record["source"])))
+        yield source
+        lag_ms = self._lag_ms()
+        if lag_ms is not None:
+            text = "From a person's target to the arm's position"
+            yield GaugeMetricFamily("teleop_lag_seconds", text, value=lag_ms / 1000.0)
 
     def _joints(self, record: Record) -> Iterator[Metric]:
         for name, text, column, scale in _JOINT_GAUGES:

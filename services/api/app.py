@@ -20,8 +20,9 @@ from robot.config import RobotConfig, load_robot
 from robot.errors import CommandError, ConfigError
 from robot.kinematics import Kinematics
 from robot.runtime import Runtime
+from robot.teleop.intents import TeleopClient
 from services import dashboard
-from services.api import arm, cameras, docs, meta, pickups, problems, telemetry, twin
+from services.api import arm, cameras, docs, meta, pickups, problems, telemetry, teleop, twin
 from services.api.context import Context
 from services.api.feeds import CameraFeed
 from services.api.guard import Guard
@@ -29,12 +30,13 @@ from services.api.link import RobotLink
 from services.evidence import EvidenceConfig
 from services.metrics import ArmCollector, Metrics
 from services.pickups import Journal, PickupService
+from services.teleop import TeleopService, available_sources
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 0.5
 DESCRIPTION = """Pick things up by saying where. Lengths in metres in the arm's base frame (x forward,
 y left), angles in degrees, the gripper in percent. `POST /v1/start`, then `POST /v1/pickups`;
-`POST /v1/stop` at any time."""
+`POST /v1/stop` at any time. A person drives with `POST /v1/teleop/start`."""
 
 
 def read_description(runtime: Runtime) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def make_context(
     link = RobotLink(runtime, names)
     thinker = ThreadPoolExecutor(1, thread_name_prefix="thinker")
     encoder = ThreadPoolExecutor(1, thread_name_prefix="jpeg")
-    metrics = Metrics([ArmCollector(link, names, config.control_hz)])
+    metrics = Metrics([ArmCollector(link, names, config.control_hz, lambda: driven.lag_ms)])
     maps = table_maps(config, folder or Path())
     overhead = next(iter(maps.items()), None)
     service = PickupService(
@@ -75,11 +77,15 @@ def make_context(
         evidence=evidence,
         on_finished=lambda pickup: metrics.pickup(pickup.status),
     )
+    client = TeleopClient(runtime.teleop_socket)
+    available = available_sources(description, config)
+    driven = TeleopService(link, service, client, available, config.control_hz)
     return Context(
         link=link,
         config=config,
         description=description,
         pickups=service,
+        teleop=driven,
         metrics=metrics,
         feeds={name: CameraFeed(link, name, encoder) for name in names},
         table_maps=maps,
@@ -115,6 +121,7 @@ def create_app(context: Context) -> FastAPI:
         try:
             yield
         finally:
+            await context.teleop.close()
             await context.pickups.close()
             heartbeat.cancel()
             context.thinker.shutdown(wait=False, cancel_futures=True)
@@ -129,7 +136,7 @@ def create_app(context: Context) -> FastAPI:
         redoc_url=None,
     )
     app.state.context = context
-    for module in (arm, pickups, cameras, twin, telemetry, meta, docs):
+    for module in (arm, pickups, teleop, cameras, twin, telemetry, meta, docs):
         app.include_router(module.router)
     app.add_api_route("/v1/{path:path}", _unknown, methods=[*problems.METHODS], include_in_schema=False)
     problems.install(app)

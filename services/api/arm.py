@@ -42,6 +42,8 @@ REMEDY_OF = {
     "fault_active": "remove the cause first; GET /v1/faults names it",
     "busy": "wait, cancel the pickup, or POST /v1/stop",
     "not_ready": "POST /v1/start",
+    "no_such_run": "the run has ended: GET /v1/pickups or /v1/teleop says why",
+    "unreachable": "the run has ended: GET /v1/teleop says why",
 }
 UNDONE_REMEDY = {
     "hold": "if the arm still moves, cut its power",
@@ -130,6 +132,7 @@ async def stop(context: Ctx, request: Request) -> dict[str, Any]:
     """
     level, problem = await _stop_level(request)
     context.pickups.stopped(level)
+    context.teleop.stopped(level)
     for attempt in range(3):
         try:
             await context.link.controller("stop", timeout_s=0.7, level=level)

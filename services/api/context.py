@@ -18,6 +18,7 @@ from services.api.link import RobotLink
 from services.api.problems import Problem
 from services.metrics import Metrics
 from services.pickups import PickupService
+from services.teleop import TeleopService
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Context:
     description: dict[str, Any]
     """runtime.json."""
     pickups: PickupService
+    teleop: TeleopService
     metrics: Metrics
     feeds: dict[str, CameraFeed]
     table_maps: dict[str, TableMap]

@@ -15,6 +15,18 @@ from fastapi.responses import HTMLResponse
 
 router = APIRouter(include_in_schema=False)
 
+_SOCKETS = {
+    "telemetry": (
+        "/v1/telemetry?hz=20",
+        "Records as JSON; the first message names the joints. A slow reader loses the oldest.",
+    ),
+    "teleoperation": (
+        "/v1/teleop/intents",
+        "A stream of intents, each a message, as in POST /v1/teleop/intent; for 30 a second and more. Only "
+        "problems are answered, the same one at most once a second. A socket that closes is a halt.",
+    ),
+}
+"""By group, address and meaning: OpenAPI knows no sockets."""
 _STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); }
 body { font: 15px/1.55 system-ui, sans-serif; max-width: 54rem; margin: 2rem auto; padding: 0 1rem; }
@@ -39,21 +51,19 @@ def render(schema: dict[str, Any]) -> str:
         for verb, call in calls.items():
             tag = (call.get("tags") or ["other"])[0]
             groups.setdefault(tag, []).append(_call(schema, path, verb, call))
+    for tag, (address, words) in _SOCKETS.items():
+        call = f"<p class='call'><span class='verb'>WS</span><code>{address}</code></p><p>{words}</p>"
+        groups.setdefault(tag, []).append(f"<section>{call}</section>")
     body = "".join(f"<h2>{escape(tag)}</h2>{''.join(calls)}" for tag, calls in groups.items())
     title = escape(schema["info"]["title"])
     about = escape(schema["info"].get("description", ""))
-    socket = (
-        "<h2>telemetry</h2><section><p class='call'><span class='verb'>WS</span>"
-        "<code>/v1/telemetry?hz=20</code></p><p>Records as JSON; the first message names the joints. "
-        "A slow reader loses the oldest.</p></section>"
-    )
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width'>"
         f"<title>{title} API</title><style>{_STYLE}</style><h1>{title} API</h1><p>{about}</p>"
         "<p>Errors are <code>application/problem+json</code> with <code>code</code>, <code>detail</code> and "
         "<code>remedy</code>. Machine-readable: <a href='/openapi.json'>openapi.json</a>.</p>"
-        f"{body}{socket}</html>"
+        f"{body}</html>"
     )
 
 
@@ -73,11 +83,16 @@ def _shape(schema: dict[str, Any], part: dict[str, Any]) -> Any:
     """What a value looks like: fields with their types and limits in words."""
     if "$ref" in part:
         return _shape(schema, schema["components"]["schemas"][part["$ref"].rsplit("/", 1)[-1]])
-    if "anyOf" in part:
-        kinds = [_shape(schema, one) for one in part["anyOf"] if one.get("type") != "null"]
+    choices = part.get("anyOf") or part.get("oneOf")
+    if choices:
+        kinds = [_shape(schema, one) for one in choices if one.get("type") != "null"]
         return kinds[0] if len(kinds) == 1 else kinds
     if part.get("type") == "object" and "properties" in part:
         return {name: _shape(schema, value) for name, value in part["properties"].items()}
+    if "const" in part:
+        return part["const"]
+    if "prefixItems" in part:
+        return [_shape(schema, one) for one in part["prefixItems"]]
     if "enum" in part:
         return " | ".join(map(str, part["enum"]))
     limits = [str(part[key]) for key in ("minimum", "maximum") if key in part]

@@ -28,6 +28,12 @@ class StopRequest(Request):
     level: Literal["hold", "park", "release"] = "hold"
 
 
+class TeleopRequest(Request):
+    """What a person drives with: the ``leader`` arm, or intents (``teleop``)."""
+
+    source: Literal["leader", "teleop"]
+
+
 class Point(Request):
     """A point on the table."""
 

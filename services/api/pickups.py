@@ -11,12 +11,10 @@ from fastapi import APIRouter, Response
 from robot.errors import CalibrationError, UnreachableError
 from services.api.context import Context, Ctx
 from services.api.models import Nothing, PickupRequest, PixelPoint
-from services.api.problems import Problem
+from services.api.problems import Problem, declined
 from services.pickups import Pickup, Refusal
 
 router = APIRouter(prefix="/v1/pickups", tags=["pickups"])
-GONE = frozenset({"controller_lost", "policy_worker_lost"})
-"""Refusals because a process is not there: 503, the others are 409."""
 
 
 @router.post("", status_code=202, summary="Pick up what lies there")
@@ -40,8 +38,7 @@ async def create(request: PickupRequest, response: Response, context: Ctx) -> di
     try:
         pickup = context.pickups.begin(x_m, y_m, pixel)
     except Refusal as error:
-        status = 503 if error.code in GONE else 409
-        raise Problem(status, error.code, str(error), error.remedy) from error
+        raise declined(error) from error
     response.headers["Location"] = f"/v1/pickups/{pickup.id}"
     return pickup.as_dict()
 

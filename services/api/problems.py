@@ -13,8 +13,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from services.pickups import Refusal
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MEDIA_TYPE = "application/problem+json"
+GONE = frozenset({"controller_lost", "policy_worker_lost"})
+"""Refusals because a process is not there: 503, the others are 409."""
 
 
 class Problem(Exception):  # noqa: N818  the RFC's own word
@@ -37,9 +41,15 @@ class Problem(Exception):  # noqa: N818  the RFC's own word
         self.extra = extra
 
 
-def problem_response(problem: Problem) -> JSONResponse:
-    """The problem as it goes over the wire."""
-    body = {
+def declined(refusal: Refusal) -> Problem:
+    """Why something is not begun, as a problem."""
+    status = 503 if refusal.code in GONE else 409
+    return Problem(status, refusal.code, str(refusal), refusal.remedy)
+
+
+def problem_body(problem: Problem) -> dict[str, Any]:
+    """The problem as a JSON object."""
+    return {
         "type": "about:blank",
         "title": problem.code.replace("_", " "),
         "status": problem.status,
@@ -48,7 +58,11 @@ def problem_response(problem: Problem) -> JSONResponse:
         "remedy": problem.remedy,
         **problem.extra,
     }
-    return JSONResponse(body, problem.status, media_type=MEDIA_TYPE)
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    """The problem as it goes over the wire."""
+    return JSONResponse(problem_body(problem), problem.status, media_type=MEDIA_TYPE)
 
 
 async def _on_problem(request: Request, error: Exception) -> JSONResponse:
@@ -72,7 +86,7 @@ def invalid_request(errors: Sequence[Any]) -> Problem:
     found = [
         {
             "field": ".".join(str(part) for part in entry["loc"] if part != "body"),
-            "message": str(entry["msg"]),
+            "message": _said(entry),
         }
         for entry in errors
     ]
@@ -80,6 +94,13 @@ def invalid_request(errors: Sequence[Any]) -> Problem:
     return Problem(
         422, "invalid_request", detail or "the request is not valid", "see /docs for the fields", errors=found
     )
+
+
+def _said(entry: Any) -> str:
+    """An error of pydantic in words; the one of a wrong kind would quote what was given."""
+    if entry["type"] == "union_tag_invalid" and "ctx" in entry:
+        return f"{entry['ctx']['discriminator']} must be one of {entry['ctx']['expected_tags']}"
+    return str(entry["msg"]) if entry["type"] != "union_tag_invalid" else "there is no such kind"
 
 
 _CODES = {

@@ -189,6 +189,7 @@ def state(context: Context) -> dict[str, Any]:
             "run_id": status.get("run_id"),
             "source": status.get("source"),
             "pickup": None if active is None else active.id,
+            "intervening": context.teleop.corrected is not None,
             "chunk_age_ms": None if chunk_age < 0 else round(1000 * chunk_age / hz, 1),
         },
         "faults": faults(context),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from robot.joints import JOINTS
-from robot.telemetry import MODES, Record
+from robot.telemetry import MODES, SOURCES, Record
 from services.api.context import Ctx
 from services.api.link import RobotLink
 
@@ -27,6 +27,7 @@ def message(record: Record, dropped: int) -> dict[str, Any]:
         "time_s": float(record["time_s"]),
         "mode": MODES[int(record["mode"])],
         "run_id": int(record["run_id"]),
+        "source": SOURCES[int(record["source"])],
         **{name: [round(float(value), 3) for value in record[name]] for name in _VECTORS},
         "tool_m": [round(float(value), 4) for value in record["tool_m"]],
         "lateness_ms": round(float(record["lateness_ms"]), 3),

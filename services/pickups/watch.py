@@ -167,13 +167,13 @@ class RunWatch:
 
     def look(self) -> RunEnd | None:
         """One look at everything; ``None`` while the run goes on."""
-        now_s = time.monotonic()
+        now_s, was_by_person = time.monotonic(), self._by_person
         for record in self._robot.since(self._tick):
             self._tick = int(record["tick"])
             if int(record["run_id"]) == self._run_id and MODES[int(record["mode"])] == "running":
                 self._evidence.update(sample_of(record))
                 self._by_person = person_drives(record)
-        if self._by_person:  # the policy begins anew with what is there when it is handed back
+        if was_by_person or self._by_person:  # handed back, the policy begins anew with what is there
             self._pids, self._chunk_s = self._needed_pids(), now_s
         return (
             self._camera_end()

@@ -22,7 +22,7 @@ from robot.mailbox import Mailbox, from_json, to_json
 from robot.runtime import Runtime
 from robot.seams import ByteArray
 from robot.seqlock import SharedBlock
-from robot.telemetry import MODES, TelemetryRing, empty_record
+from robot.telemetry import MODES, SOURCES, TelemetryRing, empty_record
 from services.api.app import create_app, make_context
 from services.evidence import EvidenceConfig
 from services.status_board import BOARD_BYTES, ProcessInfo, StatusBoard
@@ -196,6 +196,10 @@ class ScriptedController(Thread):
                 return {"ok": False, "code": "not_ready", "message": f"mode is {mode}"}
             self._run_began = time.monotonic()
             self.status.update(mode="running", run_id=command["run_id"], source=command["source"])
+        elif op == "switch":
+            if mode != "running" or command["run_id"] != self.status["run_id"]:
+                return {"ok": False, "code": "no_such_run", "message": "it is not going"}
+            self.status["source"] = command["source"]
         elif op == "end_run" and mode == "running":
             self.later("hold", "ready")
         return {"ok": True}
@@ -214,7 +218,8 @@ class ScriptedController(Thread):
         record["lateness_p99_ms"] = 0.8
         record["chunk_age_ticks"] = -1
         if self.status["mode"] == "running":
-            record["chunk_age_ticks"] = self.chunk_age
+            record["source"] = SOURCES.index(self.status["source"])
+            record["chunk_age_ticks"] = self.chunk_age if self.status["source"] == "policy" else -1
             elapsed = now - self._run_began
             for phase in self.script:
                 if elapsed < phase[0] or phase is self.script[-1]:
