@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import typer
 
+from services.cli.dataset_check import check
 from services.cli.dataset_info import info
+from services.cli.dataset_view import view
 
 app = typer.Typer(
     help="Look at, check and work on episodes.",
@@ -23,3 +25,5 @@ def _group() -> None:
 
 
 app.command("info")(info)
+app.command("check")(check)
+app.command("view")(view)

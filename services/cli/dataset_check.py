@@ -1,0 +1,62 @@
+"""``so101 dataset check``: what is wrong with episodes, and the remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from robot.recording.check import Report
+
+
+def check(
+    dataset: Annotated[Path, typer.Argument(help="LeRobot dataset v3.0, or a parquet file with its columns")],
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast", help="Do not decode videos: frozen, black and shifted pictures are not looked for."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Look for everything that can be wrong with a dataset: files, counts, rate, units, motion, pictures.
+
+    Exit status 0: nothing is wrong; 1: something is, with its remedy. Nothing is changed.
+    """
+    from robot.recording.check import examine
+    from services.cli.progress import counting
+
+    console = Console(highlight=False, soft_wrap=True)
+    errors = Console(stderr=True)
+    if errors.is_terminal:
+        with counting("pictures", 0, errors) as (bar, task):
+            report = examine(
+                dataset,
+                decode=not fast,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    else:
+        report = examine(dataset, decode=not fast)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        _show(console, report)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _show(console: Console, report: Report) -> None:
+    for found in report.findings:
+        colour = "red" if found.severity == "error" else "yellow"
+        where = "" if found.episode is None else f"episode {found.episode}: "
+        console.print(f"[{colour}]{found.code}[/{colour}]  {escape(where + found.message)}")
+        console.print(f"  remedy: {escape(found.remedy)}\n")
+    for note in report.notes:
+        console.print(f"note: {escape(note.message)}")
+    n_found = len(report.findings)
+    verdict = "[green]Nothing is wrong.[/green]" if report.ok else f"[red]{n_found} found.[/red]"
+    console.print(f"{report.episodes} episodes, {report.frames} frames. {verdict}")
