@@ -35,8 +35,8 @@ class Predictions:
     """Cameras whose pictures were brought to the policy's size."""
 
 
-def check_suits(bundle: Bundle, dataset: Dataset, episode: Episode) -> None:
-    """Return if a policy can be shown an episode.
+def check_suits(bundle: Bundle, dataset: Dataset, episode: Episode) -> Float32Array:
+    """Where to pick up in each frame, shape (frames, 2), if a policy can be shown the episode.
 
     Raises:
         BundleError: units, rate, pickup coordinates or cameras of the dataset are not those of the policy.
@@ -61,13 +61,17 @@ def check_suits(bundle: Bundle, dataset: Dataset, episode: Episode) -> None:
             f"policy {manifest.name} has {len(manifest.joints)} joints, {dataset.root} {len(episode.joints)}"
         )
     if episode.pickup_xy_m is None:
-        raise BundleError(f"{dataset.root} has no pickup coordinates, policy {manifest.name} needs them")
+        raise BundleError(
+            f"{dataset.root} does not say where to pick up, which policy {manifest.name} is told: give "
+            "--pickup X,Y (0,0 for a policy that has learned without)"
+        )
     for camera in manifest.cameras:
         if camera.name not in dataset.cameras:
             raise BundleError(
                 f"policy {manifest.name} needs camera {camera.name!r}, {dataset.root} has "
                 f"{', '.join(dataset.cameras) or 'none'}"
             )
+    return episode.pickup_xy_m
 
 
 def predict(
@@ -91,10 +95,7 @@ def predict(
         BundleError: the policy and the dataset do not suit each other.
         DatasetError: a video is broken or too short.
     """
-    check_suits(bundle, dataset, episode)
-    pickup_xy_m = episode.pickup_xy_m
-    if pickup_xy_m is None:
-        raise BundleError(f"{dataset.root} has no pickup coordinates")
+    pickup_xy_m = check_suits(bundle, dataset, episode)
     cameras, resized = bundle.manifest.cameras, set()
     chunks = []
     for start in range(0, episode.frames, _BLOCK):
