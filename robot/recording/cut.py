@@ -38,10 +38,13 @@ class _Packet:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """The packets of an episode in decoding order; ``alone`` where the file has nothing else."""
+    """The packets of an episode in decoding order."""
 
     packets: list[_Packet]
+    apart: bool
+    """They begin with a key frame, and no packet of other pictures is among them."""
     alone: bool
+    """The file has nothing else."""
 
     def numbers(self) -> list[int]:
         """Which picture of the episode each packet is."""
@@ -82,7 +85,7 @@ def cut(
         if span.alone and streams == 1 and span.exact(fps):
             _link(source, target)
             return "linked"
-        if span.packets[0].key and len(span.packets) == count:
+        if span.apart and len(span.packets) == count:
             _copy(source, target, start_s, span, fps)
             if _find(target, 0.0, count, fps).exact(fps):
                 return "copied"
@@ -114,20 +117,20 @@ def _find(path: Path, start_s: float, count: int, fps: float) -> _Span:
         stream = file.streams.video[0]
         start_s = _start(stream, start_s)
         earliest_s, end_s = start_s - 0.5 / fps, start_s + (count - 0.5) / fps
-        packets, alone = [], True
+        packets: list[_Packet] = []
+        foreign, among, alone = 0, 0, True
         for packet in _demux(file, stream, earliest_s):
             time_s = float(packet.pts * packet.time_base)
             if float(packet.dts * packet.time_base) >= end_s:
                 alone = False
                 break
-            # Pictures before the first one that count for it, or later ones it needs, cannot be left out.
             if earliest_s <= time_s < end_s:
+                among = foreign
                 packets.append(_Packet(time_s, packet.is_keyframe))
             else:
                 alone = False
-                if packets:
-                    packets.append(_Packet(time_s, key=False))
-        return _Span(packets, alone)
+                foreign += bool(packets)
+        return _Span(packets, bool(packets) and packets[0].key and not among, alone)
 
 
 def _start(stream: Any, start_s: float) -> float:
