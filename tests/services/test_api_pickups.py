@@ -29,6 +29,7 @@ def test_a_pickup_runs_and_succeeds_on_evidence(service: Service) -> None:
     assert answer.status_code == 202
     pickup = service.ended(answer.headers["Location"])
     assert (pickup["status"], pickup["reason"]) == ("succeeded", None), pickup
+    assert (pickup["intervened"], pickup["intervened_s"]) == (False, 0.0)
     assert pickup["evidence"]["grasped"] and pickup["evidence"]["pictures"]["arrived_share"] > 0.5
     run = next(c for c in service.controller.commands if c["op"] == "run")
     assert run["source"] == "policy" and run["args"]["mode"] == "ensemble"
