@@ -8,7 +8,9 @@ from __future__ import annotations
 import typer
 
 from services.cli.dataset_check import check
+from services.cli.dataset_convert import convert
 from services.cli.dataset_info import info
+from services.cli.dataset_merge import merge
 from services.cli.dataset_view import view
 
 app = typer.Typer(
@@ -27,3 +29,5 @@ def _group() -> None:
 app.command("info")(info)
 app.command("check")(check)
 app.command("view")(view)
+app.command("convert")(convert)
+app.command("merge")(merge)
