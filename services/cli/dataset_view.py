@@ -77,8 +77,8 @@ def view(
             return
         target = out or Path(f"{dataset.resolve().stem}.html")
         _page(look, numbers, target, chosen=bool(episode), checking=checking)
-        if opening:
-            webbrowser.open(target.resolve().as_uri())
+        if opening and not webbrowser.open(target.resolve().as_uri()):
+            console.print("no browser here: copy the page to where there is one")
     except So101Error as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from error

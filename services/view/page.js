@@ -12,7 +12,11 @@
     if (text !== undefined) element.textContent = text;
     return element;
   };
-  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const bytes = (text) => {
+    const letters = atob(text), found = new Uint8Array(letters.length);
+    for (let k = 0; k < letters.length; k += 1) found[k] = letters.charCodeAt(k);
+    return found;
+  };
   const floats = (text) => new Float32Array(bytes(text).buffer);
   const column = (values, width, index) => Float32Array.from({ length: values.length / width }, (_, k) => values[k * width + index]);
   const times = (values, factor) => values.map((value) => value * factor);
@@ -195,8 +199,8 @@
     const mine = data.findings.filter((finding) => finding.episode === null || finding.episode === episode.number);
     const list = $("findings").querySelector("ul");
     list.replaceChildren(...mine.map((finding) => {
-      const item = make("li");
-      item.append(make("span", "name", `${finding.code}: `), `${finding.message} `, make("span", "soft", finding.remedy));
+      const item = make("li", finding.severity);
+      item.append(make("span", "name", `${finding.code}: `), finding.message, make("span", "soft", `remedy: ${finding.remedy}`));
       return item;
     }));
     $("findings").hidden = mine.length === 0;

@@ -76,7 +76,7 @@ def render(title: str, shown: Sequence[Shown], findings: Sequence[Mapping[str, A
         title: name of the dataset.
         shown: its episodes, at least one.
         findings: what ``so101 dataset check`` found: ``code``, ``episode`` (``None``: the whole dataset),
-            ``message`` and ``remedy`` of each.
+            ``message``, ``remedy`` and ``severity`` of each.
     """
     first = shown[0].episode
     data = {
