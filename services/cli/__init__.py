@@ -36,6 +36,7 @@ COMMANDS: dict[str, LazyCommand] = {
     ),
     "calibrate": LazyCommand("services.cli.calibrate", "app", "Measure the arm, its cameras, its table"),
     "doctor": LazyCommand("services.cli.doctor", "doctor", "What is wrong with a robot, and the remedy"),
+    "teleop": LazyCommand("services.cli.teleop", "teleop", "Drive the arm: leader, keys, gamepad, dashboard"),
     "record": LazyCommand("services.cli.record", "record", "Episodes to disk"),
     "replay": LazyCommand("services.cli.replay", "replay", "An episode to the arm, or compared with it"),
     "dataset": LazyCommand("services.cli.dataset", "app", "Look at, check and work on episodes"),

@@ -1,9 +1,10 @@
-"""``so101 record``: episodes to disk."""
+"""``so101 record``: episodes to disk, by a person, by the expert, or by a policy that is corrected."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,24 +13,134 @@ from pydantic import ValidationError
 
 from robot.errors import ConfigError
 from services.cli.progress import counting
+from services.cli.record_live import record_live
+from services.cli.teleop import Driver, HostOption, PortOption, UrlOption
+from services.console.run import Place
+from services.recording.options import PickupPoint, RecordingOptions
+from services.serving import ServeOptions
+
+IMAGE_SIZE = "256x192"
+EPISODES = 10
+FPS = 30
+CODEC = "auto"
+LIVE_REMEDY = "only for the lockstep twin, without --live and with --teleop expert"
+LOCKSTEP_REMEDY = "only in real time, add --live (a policy is corrected in lockstep by so101 correct)"
+URL_REMEDY = "the service at --url was told what it records, leave it out"
 
 
 def record(
-    out: Annotated[Path, typer.Option(help="folder of the new dataset (LeRobot v3.0)")],
-    robot: Annotated[str, typer.Option(help="only the twin has an expert")] = "twin",
-    teleop: Annotated[str, typer.Option(help="who drives: expert, which needs no person")] = "expert",
-    episodes: Annotated[int, typer.Option(min=1, help="successful episodes to keep")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same episodes")] = 0,
-    image_size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the pictures, pixels, even")] = "256x192",
-    jobs: Annotated[int, typer.Option(min=1, help="processes; the result does not depend on it")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the dataset (LeRobot v3.0): made, or appended to")
+    ] = None,
+    robot: Annotated[str, typer.Option(help="twin, or the YAML file of a robot")] = "twin",
+    teleop: Annotated[
+        Driver | None,
+        typer.Option(help="who drives; if not given, the expert at the twin, the leader at an arm"),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="in real time; only the expert can do without")
+    ] = False,
+    policy: Annotated[
+        Path | None, typer.Option(help="bundle that drives until it is taken over: corrections (DAgger)")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="a sentence that says what is done; the twin has one")
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"so many; if not given, {EPISODES} by the expert, else until it is ended"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the expert: the same one, the same episodes")] = 0,
+    pickup: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="where the object lies, metres; the twin knows where its cube lies"),
+    ] = None,
+    no_pickup: Annotated[bool, typer.Option("--no-pickup", help="no column with where to pick up")] = False,
+    episode_s: Annotated[
+        float | None, typer.Option(min=0.5, help="finish an episode by itself after so many seconds")
+    ] = None,
+    reset_s: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="begin the next by itself so many seconds later"),
+    ] = None,
+    fps: Annotated[int, typer.Option(min=1, max=120, help="rows a second")] = FPS,
+    codec: Annotated[str, typer.Option(help="auto, h264, av1, or one that is in hardware")] = CODEC,
+    url: UrlOption = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    image_size: Annotated[
+        str | None,
+        typer.Option(help=f"WIDTHxHEIGHT in pixels, even, without --live; {IMAGE_SIZE} if not given"),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="processes, without --live; the result does not depend on it")
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="what was recorded, as JSON")] = False,
 ) -> None:
-    """Record episodes of the scripted expert on the lockstep twin, faster than real time."""
-    if (robot, teleop) != ("twin", "expert"):
-        raise ConfigError(f"only --robot twin with --teleop expert is recorded, not {robot} with {teleop}")
+    """Record episodes: teleoperated, by the expert, or corrections of a policy.
+
+    Without --live the expert records on the lockstep twin, faster than real time and without a person. All
+    else starts the service with a recorder (or attaches to one with --url): → or Enter begins the next
+    episode, ← does one again, Delete throws it away, 1 and 0 finish it as success or failure, p finishes it,
+    i takes over from a policy, b hands back, space stops the arm, q ends. What has been recorded is on disk
+    at every moment, and a folder that is there is gone on with.
+    """
+    driver = teleop or (Driver.EXPERT if robot == "twin" else Driver.LEADER)
+    if driver is Driver.EXPERT and robot != "twin":
+        raise ConfigError("the expert knows only the twin: --teleop leader, keyboard, gamepad or dashboard")
+    about: dict[str, object] = {
+        "task": task,
+        "policy": policy,
+        "pickup": pickup,
+        "no_pickup": no_pickup,
+        "episode_s": episode_s,
+        "reset_s": reset_s,
+        "fps": None if fps == FPS else fps,
+        "codec": None if codec == CODEC else codec,
+    }
+    if url is not None:
+        _refuse({"out": out, "episodes": episodes, **about}, URL_REMEDY)
+        result = record_live(driver, Place(url=url), seed=seed)
+    elif out is None:
+        raise ConfigError("--out DIR is missing: the folder of the dataset")
+    elif driver is Driver.EXPERT and not live:
+        _refuse(about, LOCKSTEP_REMEDY)
+        size = IMAGE_SIZE if image_size is None else image_size
+        result = _lockstep(out, episodes or EPISODES, seed, size, jobs)
+    else:
+        _refuse({"image_size": image_size, "jobs": None if jobs == 1 else jobs}, LIVE_REMEDY)
+        options = _options(
+            out=out.resolve(),
+            task=task or _task_of(robot),
+            fps=fps,
+            codec=codec,
+            teleop=driver.value,
+            corrections=policy is not None,
+            pickup=_pickup(pickup, no_pickup, robot, policy),
+            episode_s=episode_s,
+            reset_s=reset_s,
+            episodes=episodes or (EPISODES if driver is Driver.EXPERT else None),
+            seed=seed,
+        )
+        own = ServeOptions(robot=robot, policy=policy, host=host, port=port, recording=options)
+        result = record_live(driver, Place(own=own), seed=seed)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        typer.echo(f"{result['episodes']} episodes in {result['out']}")
+
+
+def _refuse(options: Mapping[str, object], remedy: str) -> None:
+    """Refuse options that mean nothing here. Raises ConfigError with what to do instead."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, False)]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: {remedy}")
+
+
+def _lockstep(out: Path, episodes: int, seed: int, image_size: str, jobs: int) -> dict[str, object]:
     size = re.fullmatch(r"(\d+)x(\d+)", image_size)
     if size is None:
-        raise ConfigError(f"--image-size is WIDTHxHEIGHT, for instance 256x192, not {image_size!r}")
+        raise ConfigError(f"--image-size is WIDTHxHEIGHT, for instance {IMAGE_SIZE}, not {image_size!r}")
     from training.episodes import DemonstrationOrder
     from training.recorder import record_episodes
 
@@ -39,7 +150,42 @@ def record(
         raise ConfigError(f"--image-size {image_size}: sides are even and at least 16 pixels") from error
     with counting("episodes", episodes) as (progress, bar):
         tried = record_episodes(out, order, episodes, jobs=jobs, on_episode=lambda: progress.advance(bar))
-    if as_json:
-        typer.echo(json.dumps({"out": str(out), "episodes": episodes, "attempts": tried}))
-    else:
-        typer.echo(f"{episodes} episodes ({tried} attempts) in {out}")
+    return {"out": str(out), "episodes": episodes, "attempts": tried}
+
+
+def _task_of(robot: str) -> str:
+    if robot != "twin":
+        raise ConfigError(
+            '--task is missing: a sentence that says what is done, such as "Pick up the screw."'
+        )
+    from training.episodes import TASK
+
+    return TASK
+
+
+def _pickup(given: str | None, none: bool, robot: str, policy: Path | None) -> PickupPoint | str:
+    """See ``RecordingOptions.pickup``."""
+    if given is not None and none:
+        raise ConfigError("--pickup and --no-pickup exclude each other: give one")
+    if given is not None:
+        numbers = re.fullmatch(r"\s*([-+.\d]+)\s*,\s*([-+.\d]+)\s*", given)
+        try:
+            if numbers is not None:
+                return PickupPoint(x_m=float(numbers[1]), y_m=float(numbers[2]))
+        except ValueError:  # two signs, two points
+            pass
+        raise ConfigError(f"--pickup is X,Y in metres, for instance 0.24,-0.05, not {given!r}")
+    if robot == "twin":
+        return "none" if none else "required"
+    if policy is not None:
+        raise ConfigError("a policy has to be told where the object lies: --pickup X,Y")
+    return "none"
+
+
+def _options(**values: object) -> RecordingOptions:
+    try:
+        return RecordingOptions.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]).replace("_", "-") if first["loc"] else "options"
+        raise ConfigError(f"--{name}: {first['msg']}") from error

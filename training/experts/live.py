@@ -1,8 +1,8 @@
 """The scripted expert at the real-time twin, as one more person who teleoperates.
 
 It sees the arm by telemetry and knows what lies on the table from the twin, plans on a copy of the world,
-and streams the poses of its plan. A plan takes a tenth of a second or more; it is made in another thread while
-the arm stands still, so that no pose of the stream comes late.
+and streams the poses of its plan. A plan takes a tenth of a second or more; it is made in another thread
+while the arm stands still, so that no pose of the stream comes late.
 """
 
 from __future__ import annotations

@@ -1,0 +1,84 @@
+"""What the screen shows, asked of the service a few times a second."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from robot.errors import CommandError
+from services.console.client import ServiceClient
+
+PERIOD_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The service as it was a moment ago.
+
+    Attributes:
+        mode: of the controller, ``off`` before anything is known.
+        faults: codes of what is latched.
+        teleop: answer of ``GET /v1/teleop``.
+        recording: answer of ``GET /v1/recording``; ``None`` where nothing is recorded.
+        error: why the service could not be asked.
+    """
+
+    mode: str = "off"
+    faults: tuple[str, ...] = ()
+    teleop: dict[str, Any] = field(default_factory=dict)
+    recording: dict[str, Any] | None = None
+    error: str | None = None
+
+    @property
+    def driving(self) -> bool:
+        """Whether somebody drives by teleoperation now."""
+        return bool(self.teleop.get("active"))
+
+
+def look(client: ServiceClient, *, recording: bool) -> Status:
+    """Ask once. Raises CommandError where the service does not answer."""
+    state = client.get("/v1/state")
+    severe = [fault for fault in state.get("faults", ()) if fault.get("severity") not in ("warn", "slow")]
+    return Status(
+        mode=str(state.get("mode", "off")),
+        faults=tuple(str(fault.get("code")) for fault in severe),
+        teleop=client.get("/v1/teleop"),
+        recording=client.get("/v1/recording") if recording else None,
+    )
+
+
+class Watch:
+    """Asks again and again, in a thread of its own.
+
+    Args:
+        client: the service.
+        recording: whether a recorder is part of it.
+        on_status: called with every answer, in that thread.
+    """
+
+    def __init__(
+        self, client: ServiceClient, *, recording: bool, on_status: Callable[[Status], None]
+    ) -> None:
+        self._client, self._recording, self._on_status = client, recording, on_status
+        self._end = threading.Event()
+        self.newest = Status()
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            try:
+                self.newest = look(self._client, recording=self._recording)
+            except CommandError as error:
+                self.newest = Status(error=str(error))
+            self._on_status(self.newest)
+            self._end.wait(PERIOD_S)

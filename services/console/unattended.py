@@ -1,0 +1,218 @@
+"""The expert in the person's place, at the twin: it drives whole episodes, or corrects a policy's.
+
+As a corrector it does what ``training.dagger`` does in lockstep: it takes over at a random moment, or when
+the policy has had its time, and an episode in which there was nothing to correct is not kept. It stops when
+the arm is taken from it: nothing moves again before a person has asked for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
+
+from robot.errors import CommandError
+from robot.mailbox import from_json
+from robot.seams import FloatArray
+from robot.twin.tasks import CubePlace, PickPlace
+from services.console.arm import Arm
+from services.console.client import IntentStream, ServiceClient
+from services.console.episodes import FINAL, Episodes
+from services.recording.options import PickupPoint
+from training.dagger import COORDINATE_NOISE_M, PATIENCE_S
+from training.episodes import episode_rng
+from training.experts.live import LiveExpert, Seen
+
+TELEMETRY_HZ = 60
+FRESH_S = 1.0
+"""Telemetry older than this is none: nobody knows where the arm is."""
+SPEED = (0.9, 1.1)
+RETRY_S = 0.1
+MOST_SPOILED = 3
+"""So many episodes in a row that could not be recorded to their end, and something is wrong."""
+TAKEN = frozenset({"hold", "parking", "fault", "off"})
+"""Modes that are not of the expert's doing."""
+
+
+class LiveScene:
+    """The twin as the expert sees it through the API; see ``training.experts.live.Scene``.
+
+    Args:
+        client: the service.
+        ended: set at the end of the session.
+        say: told what is refused.
+    """
+
+    def __init__(self, client: ServiceClient, ended: threading.Event, say: Callable[[str], None]) -> None:
+        self._client, self._ended = client, ended
+        self._stream = IntentStream(client, say)
+        self._newest: tuple[float, dict[str, Any]] | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="telemetry", daemon=True)
+
+    def __enter__(self) -> LiveScene:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+        self._stream.close()
+
+    def seen(self) -> Seen:
+        """See Scene. Raises CommandError (``blind``) where telemetry has stopped."""
+        newest = self._newest
+        if newest is None or time.monotonic() - newest[0] > FRESH_S:
+            raise CommandError("telemetry has stopped: see so101 serve's log", code="blind")
+        return Seen(np.array(newest[1]["position"]), np.array(newest[1]["goal"]))
+
+    def truth(self) -> dict[str, Any]:
+        """See Scene. Raises CommandError."""
+        return self._client.get("/v1/twin")
+
+    def send(self, pose: FloatArray) -> None:
+        """See Scene."""
+        self._stream.send({"kind": "pose", "position": [round(float(value), 4) for value in pose]})
+
+    def ended(self) -> bool:
+        """See Scene."""
+        return self._ended.is_set() or self._newest is None or self._newest[1]["mode"] != "running"
+
+    def _follow(self) -> None:
+        url = f"{self._client.ws_url}/v1/telemetry?hz={TELEMETRY_HZ}"
+        while not self._closed.is_set():
+            try:
+                with connect(url, compression=None, proxy=None, open_timeout=2.0) as socket:
+                    while not self._closed.is_set():
+                        record = from_json(str(socket.recv(timeout=FRESH_S)).encode())
+                        if "goal" in record:
+                            self._newest = (time.monotonic(), record)
+            except (OSError, TimeoutError, WebSocketException):
+                self._newest = None
+                self._closed.wait(RETRY_S)
+
+
+class Unattended:
+    """Makes episodes one after the other.
+
+    Args:
+        arm: what is driven.
+        episodes: the recorder's part; ``None`` where nothing is recorded.
+        corrections: a policy drives, the expert takes over.
+        seed: episode k of a seed begins the same whenever it is made.
+        wanted: so many episodes; ``None`` for no end.
+        ended: set at the end of the session.
+        say: told how each one went.
+    """
+
+    def __init__(
+        self,
+        arm: Arm,
+        episodes: Episodes | None,
+        *,
+        corrections: bool,
+        seed: int,
+        wanted: int | None,
+        ended: threading.Event,
+        say: Callable[[str], None],
+    ) -> None:
+        self._arm, self._client, self._episodes = arm, arm.client, episodes
+        self._corrections, self._seed, self._wanted = corrections, seed, wanted
+        self._ended, self._say = ended, say
+        self._number = self._made = self._spoiled = 0
+
+    def run(self) -> bool:
+        """Go on until all episodes are made; ``False`` when something kept it from that, which was said."""
+        with LiveScene(self._client, self._ended, self._say) as scene, LiveExpert(scene) as expert:
+            while self._wanted is None or self._made < self._wanted:
+                rng = episode_rng(self._seed, self._number)
+                try:
+                    kept = (self._correct if self._corrections else self._demonstrate)(expert, scene, rng)
+                except CommandError as error:
+                    if not self._ended.is_set():
+                        self._say(f"the expert stops: {error}")
+                    return False
+                self._number += 1
+                self._made += kept
+        return True
+
+    def _demonstrate(self, expert: LiveExpert, scene: LiveScene, rng: np.random.Generator) -> bool:
+        self._arm.ready()
+        self._put(PickPlace().sample(rng))
+        if self._episodes is None:
+            self._arm.drive()
+        else:
+            self._episodes.begin()
+        expert.perform(float(rng.uniform(*SPEED)))
+        kept = self._judge()
+        self._arm.release()
+        return kept
+
+    def _correct(self, expert: LiveExpert, scene: LiveScene, rng: np.random.Generator) -> bool:
+        """One corrected episode; whether it was kept."""
+        if self._episodes is None:
+            raise CommandError("corrections are for recording: so101 record", code="not_recorded")
+        self._arm.ready()
+        place = PickPlace().sample(rng)
+        self._put(place)
+        error_m = rng.normal(0.0, COORDINATE_NOISE_M, 2) * (rng.random() < 0.5)
+        until_s = float(rng.uniform(0.5, 5.0)) if rng.random() < 0.5 else PATIENCE_S
+        told = PickupPoint(x_m=place.x_m + float(error_m[0]), y_m=place.y_m + float(error_m[1]))
+        self._episodes.begin(told)
+        self._arm.until(lambda: not scene.ended(), "the policy did not begin")
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < until_s:
+            if scene.truth()["cube_in_bowl"] or self._over():
+                self._episodes.discard()
+                self._say("nothing to correct: not kept")
+                return False
+            self._arm.pause()
+        self._episodes.take_over()
+        expert.perform(float(rng.uniform(*SPEED)))
+        return self._judge()
+
+    def _put(self, place: CubePlace) -> None:
+        """Put the cube there."""
+        self._client.call("PUT", "/v1/twin", {"cube": asdict(place)})
+
+    def _over(self) -> bool:
+        pickup = None if self._episodes is None else self._episodes.pickup()
+        return pickup is not None and pickup["status"] in FINAL
+
+    def _judge(self) -> bool:
+        """Finish the episode by what is true; whether it was kept.
+
+        Raises:
+            CommandError: the arm was taken away, or episode after episode was spoiled.
+        """
+        if self._ended.is_set():
+            raise CommandError("the session ends", code="ended")
+        label = "success" if self._client.get("/v1/twin")["cube_in_bowl"] else "failure"
+        spoiled = self._finish(label)
+        mode = self._arm.mode()
+        if mode in TAKEN:
+            raise CommandError(f"the arm was taken from it (mode {mode})", code="taken")
+        self._spoiled = self._spoiled + 1 if spoiled else 0
+        if self._spoiled >= MOST_SPOILED:
+            raise CommandError(f"{self._spoiled} episodes in a row: {spoiled}", code="spoiled")
+        self._say(
+            f"episode {self._number} of seed {self._seed}: {f'not kept, {spoiled}' if spoiled else label}"
+        )
+        return not spoiled
+
+    def _finish(self, label: str) -> str:
+        """Label the episode; why it was thrown away instead, where the recorder had to stop it half-way."""
+        if self._episodes is None:
+            return ""
+        recording = self._client.get("/v1/recording")
+        if recording["state"] != "recording" and not self._over():
+            self._episodes.discard()
+            return str(recording["message"])
+        self._episodes.finish(label)
+        return ""
