@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, WebSocket, WebSocketDisconnect
@@ -101,6 +102,7 @@ async def intents(socket: WebSocket, context: Ctx) -> None:
             except Problem as problem:
                 if complaints.worth_saying(problem):
                     await socket.send_json(problem_body(problem))
+            await asyncio.sleep(0)  # a flood has to take turns with everybody else
         await socket.close(1008, f"{PATIENCE} messages in a row were no intents")
     except (WebSocketDisconnect, RuntimeError):
         return
@@ -156,7 +158,7 @@ async def _done(context: Context, command: Awaitable[None]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _as_problem() -> Any:
+def _as_problem() -> Iterator[None]:
     try:
         yield
     except Refusal as error:

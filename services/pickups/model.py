@@ -17,7 +17,7 @@ def wall_clock() -> str:
 
 
 class Refusal(Exception):  # noqa: N818  a refusal is an answer, not a failure of this service
-    """A pickup that is not begun. ``code`` is for programs, the text says why, ``remedy`` what to do."""
+    """What is not begun, and why. ``code`` is for programs, the text says why, ``remedy`` what to do."""
 
     def __init__(self, code: str, message: str, remedy: str = "") -> None:
         super().__init__(message)
