@@ -19,8 +19,9 @@ from typing import Any
 
 from calibration.camera_file import table_maps
 from inference.manifest import read_manifest
+from robot.calibration_file import load_calibration
 from robot.camera_reference import load_references
-from robot.config import load_robot
+from robot.config import RobotConfig, load_robot
 from robot.errors import CommandError, ConfigError
 from robot.mailbox import MailboxClient
 from robot.runtime import Runtime
@@ -79,6 +80,7 @@ def serve(options: ServeOptions, say: Callable[[str], None], on_up: Callable[[],
     if options.policy is not None:
         execution = execution or read_manifest(options.policy).execution.model_dump()
         _check_provider(options.provider)
+    recording = None if options.recording is None else _checked(options.recording, config, folder)
     _check_address(options.host, options.port)
     say = undisturbed(say)
     with runtime_folder() as runtime, contextlib.ExitStack() as stack:
@@ -96,13 +98,15 @@ def serve(options: ServeOptions, say: Callable[[str], None], on_up: Callable[[],
                 "inference": {"provider": options.provider, "threads": options.threads},
                 "twin": None if twin is None else twin.description,
                 "api": {"host": options.host, "port": options.port},
-                "recording": None if options.recording is None else options.recording.model_dump(mode="json"),
+                "recording": None if recording is None else recording.model_dump(mode="json"),
             },
         )
         block = stack.enter_context(SharedBlock.create(runtime.service_status_name, BOARD_BYTES))
         supervisor = Supervisor(
             runtime,
-            service_specs(runtime, policy=options.policy is not None),
+            service_specs(
+                runtime, policy=options.policy is not None, recording=options.recording is not None
+            ),
             StatusBoard(block),
             twin=twin,
             environment={"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"},
@@ -215,6 +219,14 @@ def _check_provider(provider: str) -> None:
         from inference.runtime import check_provider  # onnxruntime has no business in this process
 
         check_provider(provider)
+
+
+def _checked(recording: RecordingOptions, config: RobotConfig, folder: Path) -> RecordingOptions:
+    """The same with a full path. Raises So101Error where the dataset that is there does not fit."""
+    from services.recording.dataset import check_resumable  # brings pyarrow and FFmpeg's libraries
+
+    check_resumable(recording, config, load_calibration(folder / config.calibration).hash)
+    return recording.model_copy(update={"out": recording.out.resolve()})
 
 
 def _check_address(host: str, port: int) -> None:

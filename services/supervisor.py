@@ -62,6 +62,8 @@ class ChildSpec:
     """Code and remedy of the fault that its death latches; ``None``: only an event."""
     stop_s: float = 5.0
     """Time to end by itself after SIGTERM."""
+    early: bool = False
+    """Told to end before any other, and waited for in its turn: it ends with what the others still give."""
 
 
 @dataclass(slots=True)
@@ -165,6 +167,9 @@ class Supervisor:
 
     def stop(self) -> None:
         """End the children one after the other, in reverse order, then the twin; safe to call twice."""
+        for child in self.children.values():
+            if child.spec.early and child.process is not None:
+                child.process.terminate()
         for child in reversed(list(self.children.values())):
             self._terminate(child)
             child.info.state = "stopped"
@@ -256,8 +261,12 @@ def describe_exit(status: int) -> str:
     return f"was killed (signal {-status})" if status < 0 else f"ended with status {status}"
 
 
-def service_specs(runtime: Runtime, *, policy: bool) -> tuple[ChildSpec, ...]:
-    """The children of ``so101 serve``. The controller ends first: the API takes a stop while it parks."""
+def service_specs(runtime: Runtime, *, policy: bool, recording: bool = False) -> tuple[ChildSpec, ...]:
+    """The children of ``so101 serve``. The controller ends first: the API takes a stop while it parks.
+
+    The recorder is told before that, so that an episode ends while the arm is still driven, and has time to
+    commit it while the arm parks.
+    """
     folder = (str(runtime.folder),)
     lost = (
         "controller_lost",
@@ -269,7 +278,22 @@ def service_specs(runtime: Runtime, *, policy: bool) -> tuple[ChildSpec, ...]:
     cameras = ChildSpec("cameras", "services.processes.cameras", folder, nice=1, what="the camera process")
     worker = ChildSpec("worker", "services.processes.worker", folder, nice=2, what="the policy worker")
     api = ChildSpec("api", "services.processes.api", folder, nice=5, what="the API", stop_s=4.0)
-    return (cameras, *((worker,) if policy else ()), api, controller)
+    recorder = ChildSpec(
+        "recorder",
+        "services.processes.recorder",
+        folder,
+        nice=1,
+        what="the recorder",
+        stop_s=30.0,
+        early=True,
+    )
+    return (
+        cameras,
+        *((recorder,) if recording else ()),
+        *((worker,) if policy else ()),
+        api,
+        controller,
+    )
 
 
 def write_description(runtime: Runtime, description: dict[str, Any]) -> None:

@@ -92,6 +92,11 @@ class Aligner:
                 self._reads.append(record)
         self._ticks_looked_s = looked_s
 
+    @property
+    def newest_tick(self) -> Record | None:
+        """The newest tick; ``None`` before the first."""
+        return self._ticks[-1] if self._ticks else None
+
     def fps_of(self, camera: str) -> float:
         """Measured rate of a camera's newest pictures; 0 where it is not known."""
         return measured_fps(self._times_s[camera])

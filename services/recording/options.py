@@ -5,19 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from robot.config import Finite, Positive, StrictModel
 
 Teleop = Literal["leader", "keyboard", "gamepad", "dashboard", "expert", "none"]
 """Who drives, for the dataset's provenance; ``none`` records what moves the arm anyway."""
 
-Label = Literal["success", "failure"]
-"""How an episode went; ``None`` beside it: nobody said."""
+
+def checked_task(task: str | None) -> str | None:
+    """A task that is not blank. Raises ValueError, for the models' validators."""
+    if task is not None and not task.strip():
+        raise ValueError("must be a sentence that says what is done")
+    return task
 
 
 class PickupPoint(StrictModel):
     """A point on the table, base frame."""
+
+    model_config = ConfigDict(strict=True)
 
     x_m: Finite
     y_m: Finite
@@ -51,9 +57,4 @@ class RecordingOptions(StrictModel):
     least_free_gb: Positive = 1.0
     """An episode is stopped when the disk has less room than that, and none begins."""
 
-    @field_validator("task")
-    @classmethod
-    def _says_something(cls, task: str) -> str:
-        if not task.strip():
-            raise ValueError("must be a sentence that says what is done")
-        return task
+    _says_something = field_validator("task")(checked_task)

@@ -1,0 +1,387 @@
+"""The recorder's state machine: commands and inputs in, episodes out. No threads, sockets or clocks in here.
+
+An episode begins when nothing speaks against it. It ends when somebody says so, when it is as long as it
+should be, or when it could not be recorded without a gap any longer: then it is stopped, and the status says
+why. What it has until then is kept. An episode that nobody has labelled waits a few seconds for that; on disk
+it is safe meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+
+from robot.errors import DatasetError, RecordingOverloadError, So101Error
+from robot.recording.align import Aligner, Row
+from robot.telemetry import MODES
+from services.recording.commands import Finish, RefusedError, SetLabel, Where, parse
+from services.recording.episode import About, Episode
+from services.recording.inputs import Inputs
+from services.recording.keeper import Keeper
+from services.recording.options import PickupPoint, RecordingOptions
+
+LABEL_S = 10.0
+"""How long an episode that has ended waits for its label; then it is kept without one."""
+ENDING_S = 0.6
+"""Longest wait for the last rows of an episode: a little more than a camera may pause."""
+DISK_LOOK_S = 1.0
+RATE_S = 2.0
+"""Time over which the rate of rows is measured."""
+GB = 1e9
+
+State = Literal["opening", "idle", "recording", "finishing", "failed", "ended"]
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """Records episodes into one dataset.
+
+    Args:
+        options: what was asked for.
+        cameras: their names.
+        inputs: pictures and ticks.
+        keeper: the dataset.
+        now_s: monotonic clock.
+        free_bytes: room on the dataset's disk. Raises OSError.
+        find_object: where the object lies, where the twin knows that; raises So101Error.
+    """
+
+    def __init__(
+        self,
+        options: RecordingOptions,
+        cameras: tuple[str, ...],
+        inputs: Inputs,
+        keeper: Keeper,
+        now_s: Callable[[], float],
+        free_bytes: Callable[[], int],
+        find_object: Callable[[], PickupPoint] | None = None,
+    ) -> None:
+        self.options, self.keeper = options, keeper
+        self.aligner = Aligner(cameras, options.fps)
+        self.episode: Episode | None = None
+        self.kept = 0
+        """Episodes of this session that were kept."""
+        self.last: dict[str, Any] | None = None
+        """Summary of the episode that ended last; ``None`` where it is not of this session."""
+        self.message = ""
+        """What happened last, in words."""
+        self.free_gb: float | None = None
+        self.end_to_start_ms: float | None = None
+        """From the last row of an episode to the first of the next, where that followed at once."""
+        self.again_s: float | None = None
+        """When the next episode begins by itself."""
+        self._inputs, self._now_s, self._free_bytes = inputs, now_s, free_bytes
+        self._find_object = find_object
+        self._next: About | None = None
+        """What the next episode is about, once it can begin; ``None``: none is asked for."""
+        self._after_s: float | None = None
+        """No row of it before that; ``None``: before it begins."""
+        self._ending_until_s = 0.0
+        self._follows_s: float | None = None
+        """Last row of the episode that the next one follows at once."""
+        self._droppable: About | None = None
+        """What the newest episode was about; ``None`` where it is not ours to drop."""
+        self._stopping = False
+        self._free_looked_s = -math.inf
+        self._made_s: deque[float] = deque()
+
+    @property
+    def state(self) -> State:
+        """What it is doing, in one word."""
+        episode = self.episode
+        if self._stopping and self.keeper.closed:
+            return "ended"
+        if episode is not None and episode.recording:
+            return "recording"
+        if self._stopping or self._next is not None or (episode is not None and episode.ending):
+            return "finishing"
+        if self.keeper.ready:
+            return "idle"
+        if self.keeper.opening:
+            return "opening"
+        return "failed" if self.keeper.problem is not None else "finishing"
+
+    @property
+    def rate(self) -> float:
+        """Rows that were made in the last seconds, a second."""
+        return sum(self._now_s() - made_s <= RATE_S for made_s in self._made_s) / RATE_S
+
+    # -- commands --------------------------------------------------------------------------------------------
+
+    def command(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one command; ``{"ok", "state", "message"}``, with ``code`` and ``remedy`` if refused."""
+        try:
+            op, body = parse(command)
+            if self._stopping and op != "stop":
+                words = "the recording session has ended"
+                raise RefusedError("ended", words, "begin another with `so101 record`")
+            getattr(self, f"_do_{op}")(body)
+        except RefusedError as error:
+            refusal = {"code": error.code, "message": str(error), "remedy": error.remedy}
+            return {"ok": False, "state": self.state, **refusal}
+        return {"ok": True, "state": self.state, "message": self.message}
+
+    def _do_next(self, body: Any) -> None:
+        about = self._about(body, About(self.options.task, None))
+        if self._all_recorded():
+            if self.episode is None:
+                remedy = "end the session, or redo the last episode"
+                raise RefusedError("all_recorded", f"all {self.kept} episodes are recorded", remedy)
+            self._finish(body)
+            return
+        self._check_can_begin()
+        self._finish(body)
+        self._ask_for(about)
+
+    def _do_finish(self, body: Finish) -> None:
+        self._next = self.again_s = None
+        self._finish(body)
+
+    def _do_redo(self, body: Where) -> None:
+        former = self._droppable if self.episode is None else self.episode.about
+        if former is None:
+            raise RefusedError("nothing_to_redo", "no episode is open, and the last is not to be dropped")
+        about = self._about(body, former)
+        self._check_can_begin()
+        self._throw_away()
+        self._ask_for(about)
+
+    def _do_discard(self, body: Any) -> None:
+        if self.episode is None and self._droppable is None:
+            raise RefusedError("nothing_to_discard", "no episode is open, and the last is not to be dropped")
+        if self.episode is None:
+            self._check_dataset()
+        self._next = self.again_s = None
+        self._throw_away()
+
+    def _do_label(self, body: SetLabel) -> None:
+        if self.episode is None:
+            raise RefusedError("no_episode", "no episode is open", "label one before the next begins")
+        self.episode.label = body.label
+
+    def _do_stop(self, body: Finish) -> None:
+        self._next = self.again_s = None
+        self._finish(body)
+        self._stopping = True
+
+    def _about(self, body: Where, former: About) -> About:
+        """What an episode is about. Raises RefusedError where it is not known where the object lies."""
+        task = body.task or former.task
+        asked = self.options.pickup
+        if asked == "none":
+            if body.pickup is not None:
+                words = "this dataset does not say where the object lies"
+                raise RefusedError("no_pickup_column", words, "leave pickup out, or record with --pickup")
+            return About(task, None)
+        if body.pickup is not None:
+            return About(task, body.pickup)
+        if isinstance(asked, PickupPoint):
+            return About(task, asked)
+        if self._find_object is not None:
+            try:
+                return About(task, self._find_object())
+            except So101Error as error:
+                raise RefusedError(
+                    "no_pickup", f"the twin does not say where its cube lies: {error}"
+                ) from error
+        if former.pickup is None:
+            remedy = 'say it with the command: {"pickup": {"x_m": 0.2, "y_m": 0.0}}'
+            raise RefusedError("no_pickup", "it is not known where the object lies", remedy)
+        return About(task, former.pickup)
+
+    def _all_recorded(self) -> bool:
+        return (
+            self.options.episodes is not None
+            and self.kept + (self.episode is not None) >= self.options.episodes
+        )
+
+    def _check_dataset(self) -> None:
+        if self.keeper.opening:
+            raise RefusedError("opening", "the dataset is being opened", "try again in a moment")
+        if self.keeper.problem is not None:
+            raise RefusedError("failed", self.keeper.problem, "it is tried again by itself")
+
+    def _check_can_begin(self) -> None:
+        """Raises RefusedError where something speaks against an episode that begins now."""
+        self._check_dataset()
+        self._look_at_disk()
+        if self.free_gb is not None and self.free_gb < self.options.least_free_gb:
+            raise RefusedError(
+                "disk_full", self._disk_words(), "make room on it, or record elsewhere (--out)"
+            )
+        missing = self.aligner.missing()
+        if missing is not None:
+            raise RefusedError("no_input", missing, "see GET /v1/faults and GET /v1/cameras")
+        tick = self.aligner.newest_tick
+        mode = "off" if tick is None else MODES[int(tick["mode"])]
+        if mode != "running":
+            words = f"nobody drives the arm (mode {mode})"
+            raise RefusedError("not_running", words, "begin with POST /v1/teleop/start, or with a pickup")
+
+    def _ask_for(self, about: About) -> None:
+        """Begin as soon as it can be done; without a gap, where an episode is just being ended."""
+        follows = self.episode is not None and self.episode.ending
+        self._next, self._after_s, self.again_s = about, self._now_s() if follows else None, None
+
+    def _finish(self, body: Finish) -> None:
+        """End the open episode, if there is one, at this time."""
+        episode = self.episode
+        if episode is None:
+            return
+        episode.label = body.label or episode.label
+        if episode.recording:
+            episode.ending = True
+            now_s = self._now_s()
+            self._ending_until_s = now_s + ENDING_S
+            self.aligner.end(now_s)
+
+    def _throw_away(self) -> None:
+        """Discard the open episode, or drop the last one."""
+        episode, self.episode, self._follows_s = self.episode, None, None
+        if episode is not None:
+            episode.take.discard()
+            self.aligner.release()
+            self.message = f"episode {episode.number} was thrown away"
+        else:
+            self.keeper.drop_last()
+            self.kept -= 1
+            self.last = self._droppable = None
+
+    # -- as time goes by -------------------------------------------------------------------------------------
+
+    def poll(self) -> None:
+        """Take what has come and go on with what is to be done; a hundred times a second or so."""
+        overrun = self._inputs.poll(self.aligner)
+        news = self.keeper.poll(busy=self.episode is not None)
+        self.message = news or self.message
+        if self._now_s() - self._free_looked_s >= DISK_LOOK_S:
+            self._look_at_disk()
+        for row in self.aligner.rows():
+            if self.episode is not None and self.episode.waiting_until_s is None:
+                self._add(self.episode, row)
+        if self.episode is not None and self.episode.waiting_until_s is None:
+            self._watch(self.episode, overrun)
+        if self.episode is not None and self.episode.waiting_until_s is not None:
+            self._hand_over_if_due(self.episode, self.episode.waiting_until_s)
+        if self.again_s is not None and self._now_s() >= self.again_s:
+            self.again_s = None
+            self.message = self.command({"op": "next"})["message"]
+        if self._next is not None and self.episode is None and (self.keeper.ready or self.keeper.problem):
+            self._start(self._next)
+        if self._stopping and self.episode is None:
+            self.keeper.close()
+
+    def _add(self, episode: Episode, row: Row) -> None:
+        mode, run_id = MODES[int(row.tick["mode"])], int(row.tick["run_id"])
+        if mode != "running":
+            self._stop(episode, f"nobody drove the arm any more (mode {mode})")
+            return
+        if episode.take.length == 0:
+            episode.run_id = run_id
+            if self._follows_s is not None:
+                self.end_to_start_ms = round(1e3 * (row.time_s - self._follows_s), 1)
+                self._follows_s = None
+        elif run_id != episode.run_id:
+            self._stop(episode, "another run began")
+            return
+        try:
+            episode.add(row)
+        except RecordingOverloadError as error:
+            self._stop(episode, str(error))
+        except DatasetError as error:
+            self._lose(error)
+        self._made_s.append(self._now_s())
+        while self._made_s[0] < self._now_s() - RATE_S:
+            self._made_s.popleft()
+
+    def _watch(self, episode: Episode, overrun: str | None) -> None:
+        """Whether the episode goes on."""
+        if overrun is not None:
+            words = f"pictures of camera {overrun} were lost: this machine does not keep up"
+            self._stop(episode, words)
+        elif self.aligner.gap is not None:
+            self._stop(episode, self.aligner.gap)
+        elif episode.ending:
+            if self.aligner.done or self._now_s() > self._ending_until_s:
+                self._close(episode)
+        elif (missing := self.aligner.missing()) is not None:
+            self._stop(episode, missing)
+        elif self.free_gb is not None and self.free_gb < self.options.least_free_gb:
+            self._stop(episode, self._disk_words())
+        elif self.keeper.problem is not None:
+            self._stop(episode, self.keeper.problem)
+        elif self.options.episode_s is not None and episode.seconds >= self.options.episode_s:
+            if self.options.reset_s is not None and not self._all_recorded():
+                self.again_s = self._now_s() + self.options.reset_s
+            self._finish(Finish())
+
+    def _stop(self, episode: Episode, reason: str) -> None:
+        """End an episode that cannot go on; what it has is kept."""
+        log.warning("episode %d was stopped: %s", episode.number, reason)
+        episode.reason = reason
+        self._close(episode)
+
+    def _close(self, episode: Episode) -> None:
+        """No more rows; from now on it waits for its label."""
+        episode.ending = False
+        episode.waiting_until_s = self._now_s() + LABEL_S
+        if self._next is None:
+            self.aligner.release()
+
+    def _hand_over_if_due(self, episode: Episode, until_s: float) -> None:
+        said = episode.label is not None or self._next is not None or self._stopping
+        if not said and self.keeper.problem is None and self._now_s() < until_s and episode.take.length > 0:
+            return
+        self.episode = None
+        self._follows_s = episode.last_s if self._next is not None else None
+        why = f": {episode.reason}" if episode.reason else ""
+        if episode.take.length == 0:
+            episode.take.discard()
+            self.message = f"episode {episode.number} has no rows and is not kept{why}"
+            return
+        try:
+            episode.take.end(episode.label)
+        except DatasetError as error:
+            self._lose(error)
+            return
+        self.keeper.number += 1
+        self.kept += 1
+        self.last, self._droppable = episode.summary(), episode.about
+        self.message = f"episode {episode.number} has {episode.take.length} rows{why}"
+
+    def _lose(self, error: DatasetError) -> None:
+        """The disk or an encoder has failed; what is written is recovered when the dataset opens again."""
+        self.episode = self._next = self.again_s = None
+        self.aligner.release()
+        self.keeper.fail(error)
+        self.message = str(error)
+
+    def _start(self, about: About) -> None:
+        self._next = None
+        try:
+            self._check_can_begin()
+            take = self.keeper.begin(about.task)
+        except RefusedError as error:
+            self.aligner.release()
+            self.message = f"the next episode did not begin: {error}"
+            return
+        except DatasetError as error:
+            self._lose(error)
+            return
+        start_s = self.aligner.begin(self._now_s() if self._after_s is None else self._after_s)
+        self.episode = Episode(self.keeper.number, about, take, start_s, self.options.corrections)
+        self.message = f"episode {self.keeper.number} is being recorded"
+
+    def _look_at_disk(self) -> None:
+        self._free_looked_s = self._now_s()
+        try:
+            self.free_gb = self._free_bytes() / GB
+        except OSError as error:
+            self.message = f"the disk of {self.options.out} cannot be looked at: {error}"
+
+    def _disk_words(self) -> str:
+        free, least = f"{self.free_gb:.1f}", f"{self.options.least_free_gb:g}"
+        return f"the disk of {self.options.out} has {free} GB left, and {least} GB are kept free"
