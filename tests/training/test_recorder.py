@@ -75,7 +75,7 @@ def test_attempts_that_are_never_kept_come_to_an_end(
     [
         (["--image-size", "big"], "WIDTHxHEIGHT"),
         (["--image-size", "63x48"], "even"),
-        (["--robot", "arm.yaml"], "--robot twin"),
+        (["--robot", "arm.yaml"], "--task"),
     ],
 )
 def test_record_options_are_checked(tmp_path: Path, options: list[str], says: str) -> None:
