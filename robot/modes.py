@@ -210,7 +210,7 @@ class Modes:
         """
         if run_id != self._runs.run_id or self._base != "running":
             raise CommandError(f"run {run_id} is not going: nothing to take over", code="no_such_run")
-        self._runs.switch(source, args, self._gate.position, self._gate.velocity)
+        self._runs.switch(source, args, self._gate.motion)
         self.reason = f"run {run_id}, taken over by {source}"
 
     def end_run(self, run_id: int) -> None:

@@ -23,6 +23,7 @@ from robot.safety.faults import FaultBook, Finding, Severity
 from robot.seams import ArmState, FloatArray, Source
 from robot.sources import Aged, Closable, Ending, Teleoperated, TeleopStatus
 from robot.teleop.blend import Blend
+from robot.trajectory import Motion
 
 SourceFactory = Callable[[dict[str, Any]], Source]
 """Makes a run's source from the arguments of the command. Raises So101Error."""
@@ -128,7 +129,7 @@ class Runs:
         self._run = _Run(name, self._make(name, args), now_s + max_duration_s)
         self.run_id, self._heard_s, self._now_s = run_id, now_s, now_s
 
-    def switch(self, name: str, args: dict[str, Any], command: FloatArray, velocity: FloatArray) -> None:
+    def switch(self, name: str, args: dict[str, Any], motion: Motion) -> None:
         """Let another source go on with the run, from where the command is and how it moves.
 
         Raises:
@@ -138,7 +139,7 @@ class Runs:
             raise CommandError(f"run {self.run_id} has ended", code="no_such_run")
         made = self._make(name, args)
         old, ends_s = self._run, self._run.ends_s
-        self._run = _Run(name, made, ends_s, blend=Blend(command, velocity, self._dt_s))
+        self._run = _Run(name, made, ends_s, blend=Blend(motion, self._dt_s))
         self._let_go(old)
 
     def _make(self, name: str, args: dict[str, Any]) -> Source:

@@ -37,6 +37,7 @@ from robot.config import GateConfig
 from robot.joints import N_JOINTS
 from robot.safety.clearance import Clearance, Clearances
 from robot.seams import FloatArray
+from robot.trajectory import Motion
 
 _RATE_TOLERANCE = 0.5
 """User units by which a command may trail its target before the tick counts as rate limited; half a degree is
@@ -131,9 +132,9 @@ class Gate:
         return np.array(self._position)
 
     @property
-    def velocity(self) -> FloatArray:
-        """How the command moves, user units per second, shape (6,)."""
-        return np.array(self._velocity)
+    def motion(self) -> Motion:
+        """The last command, and how it moves, user units (per second)."""
+        return Motion(self.position, np.array(self._velocity))
 
     @property
     def stop_position(self) -> FloatArray:

@@ -13,7 +13,7 @@ import numpy as np
 from robot.joints import N_JOINTS
 from robot.seams import FloatArray
 from robot.sources import MIN_JERK_PEAK
-from robot.trajectory import min_jerk
+from robot.trajectory import Motion, min_jerk
 
 COAST_S = 0.1
 """Time in which the motion of before comes to rest: 3 degrees at 60 degrees per second."""
@@ -29,15 +29,14 @@ class Blend:
     """One takeover.
 
     Args:
-        command: where the command is, user units, shape (6,).
-        velocity: how it moves, user units per second, shape (6,).
+        motion: where the command is, and how it moves.
         dt_s: length of a tick.
     """
 
-    def __init__(self, command: FloatArray, velocity: FloatArray, dt_s: float) -> None:
+    def __init__(self, motion: Motion, dt_s: float) -> None:
         self._dt_s = dt_s
         self._coast_ticks = max(1, round(COAST_S / dt_s))
-        self._begin(command, velocity)
+        self._begin(motion)
         self.done = False
         """Whether the new targets go through as they are."""
 
@@ -47,7 +46,7 @@ class Blend:
             return target
         if target is None:
             if self._tick:  # it had begun and has stopped: come to rest here and begin anew
-                self._begin(self._last, self._velocity)
+                self._begin(Motion(self._last, self._velocity))
             return self._say(self._coast())
         if not _usable(target):
             return target
@@ -62,9 +61,9 @@ class Blend:
         self.done = self._tick >= self._ticks
         return self._say(at + (target - at) * float(min_jerk(self._tick / self._ticks)))
 
-    def _begin(self, command: FloatArray, velocity: FloatArray) -> None:
-        self._at, self._last = command.copy(), command.copy()
-        self._from, self._velocity = velocity.copy(), velocity.copy()
+    def _begin(self, motion: Motion) -> None:
+        self._at = self._last = motion.position
+        self._from = self._velocity = motion.velocity
         self._coasted, self._tick, self._ticks = 0, 0, 0
 
     def _coast(self) -> FloatArray:

@@ -1,25 +1,34 @@
 """The leader arm as a source: a person moves it, the follower goes where it is.
 
 A thread owns the leader's bus and reads it; the control loop takes the newest pose and never waits. The
-follower is engaged softly: until it has come to the leader in all joints it approaches at ``APPROACH_DPS``,
-from then on it follows as fast as the gate lets it. The approach waits for an arm that the gate or an
-obstacle holds back. A leader that says nothing for ``SILENT_S``, or whose reading leaps, ends the run: the
-follower holds.
+follower is engaged softly, in one of two ways. ``approach``: until it has come to the leader in all joints it
+goes there at ``APPROACH_DPS``; it waits for an arm that the gate or an obstacle holds back. ``match``: it
+stands still until the person has brought the leader to it in all joints. From then on it follows as fast as
+the gate lets it, and what was left between them is faded out. A leader that says nothing for ``SILENT_S``, or
+whose reading leaps, ends the run: the follower holds.
 """
 
 from __future__ import annotations
 
+import reprlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from robot.errors import BusError, PortError, So101Error, SourceError
-from robot.joints import GRIPPER
+from robot.errors import BusError, ConfigError, PortError, So101Error, SourceError
+from robot.joints import GRIPPER, JOINTS, N_JOINTS
 from robot.safety.encoder import EncoderWatch
 from robot.seams import Arm, ArmState, Clock, FloatArray, MonotonicClock
+from robot.sources import TeleopStatus
 from robot.standing_thread import StandingThread
+from robot.teleop.blend import Blend
+from robot.trajectory import Motion
+
+Engagement = Literal["approach", "match"]
+"""Whether the follower comes to the leader, or the leader to the follower."""
 
 ENGAGED = 5.7
 """User units, 0.1 rad: so near to the leader in all joints the follower may follow at full speed. The
@@ -116,31 +125,50 @@ class LeaderSource:
 
     Args:
         reader: of the leader; closed with the source.
-        held: where the follower is told to be as the run begins, user units, shape (6,). It hangs below
-            that by its sag, and would sag once more if the approach began where it is.
+        motion: where the follower is told to be, and how that moves. It hangs below that by its sag, and
+            would sag once more if the approach began where it is.
         low: the follower's joint limits, user units: a leader's range may be wider.
         high: the same.
         dt_s: length of a tick.
         clock: time.
+        engage: how the follower and the leader come together.
     """
 
     def __init__(
         self,
         reader: LeaderReader,
-        held: Callable[[], FloatArray],
+        motion: Callable[[], Motion],
         low: FloatArray,
         high: FloatArray,
         dt_s: float,
         clock: Clock | None = None,
+        *,
+        engage: Engagement = "approach",
     ) -> None:
         self._reader = reader
-        self._held = held
+        self._motion = motion
         self._low, self._high = low, high
+        self._dt_s = dt_s
         self._step = APPROACH_DPS * dt_s
         self._clock = clock or MonotonicClock()
+        self._waits = engage == "match"
         self._at: FloatArray | None = None
-        self.engaged = False
-        """Whether the follower has come to the leader."""
+        self._away = np.zeros(N_JOINTS)
+        self._blend: Blend | None = None
+
+    @property
+    def engaged(self) -> bool:
+        """Whether follower and leader have come together."""
+        return self._blend is not None
+
+    @property
+    def teleop(self) -> TeleopStatus:
+        """See Teleoperated."""
+        if self.engaged:
+            return TeleopStatus()
+        away = dict(zip(JOINTS, self._away.round().tolist(), strict=True))
+        limited = "bring the leader to the arm" if self._waits else None
+        return TeleopStatus(engaged=False, away=away, limited=limited)
 
     def target(self, tick: int, state: ArmState) -> FloatArray:
         """See Source. Raises SourceError (``leader_lost``, ``leader_jumped``)."""
@@ -151,19 +179,39 @@ class LeaderSource:
         if silent_s > SILENT_S:
             message = f"the leader has said nothing for {1000 * silent_s:.0f} ms"
             raise SourceError(message, code="leader_lost", remedy=_REMEDY)
-        at = self._held() if self._at is None else self._at
-        if said.pose is not None:
-            leader = np.clip(said.pose, self._low, self._high)
-            if not self.engaged:
-                at = _near(at, state.position)
-                self.engaged = bool((np.abs(leader - at) <= ENGAGED).all())
-            at = leader if self.engaged else at + np.clip(leader - at, -self._step, self._step)
+        if said.pose is None:
+            return self._unled()
+        leader = np.clip(said.pose, self._low, self._high)
+        at = self._unled() if self._blend is None else leader
+        if self._blend is None:
+            at = at if self._waits else _near(at, state.position)
+            self._away = leader - at
+            if (np.abs(self._away) <= ENGAGED).all():
+                self._blend = Blend(self._motion(), self._dt_s)
+            elif not self._waits:
+                at = at + np.clip(self._away, -self._step, self._step)
+        if self._blend is not None:
+            mixed = self._blend.mix(leader)
+            at = leader if mixed is None else mixed
         self._at = at
         return at.copy()
+
+    def _unled(self) -> FloatArray:
+        """Where the follower is to be as far as it does not follow."""
+        return self._motion().position if self._at is None or self._waits else self._at
 
     def close(self) -> None:
         """Give the leader back."""
         self._reader.close()
+
+
+def engagement(args: Mapping[str, Any]) -> Engagement:
+    """From the arguments of a run. Raises ConfigError."""
+    if args in ({}, {"engage": "approach"}):
+        return "approach"
+    if args == {"engage": "match"}:
+        return "match"
+    raise ConfigError(f"the source leader takes engage, approach or match, not {reprlib.repr(dict(args))}")
 
 
 def _near(at: FloatArray, position: FloatArray) -> FloatArray:

@@ -23,7 +23,7 @@ from inference.source import PolicySource
 from robot.calibration_file import load_calibration
 from robot.config import RobotConfig, load_robot
 from robot.controller import Controller
-from robot.errors import BusError, CommandError, PortError, So101Error
+from robot.errors import BusError, CommandError, ConfigError, PortError, So101Error
 from robot.kinematics import Kinematics
 from robot.mailbox import Mailbox
 from robot.model import load_arm
@@ -32,13 +32,16 @@ from robot.realtime import Housekeeping, favour_this_process
 from robot.reopening import InBackground
 from robot.runs import SourceFactory
 from robot.runtime import Runtime
-from robot.safety.clearance import ArmClearance
+from robot.safety.clearance import ArmClearance, Clearance
 from robot.seams import Arm, ArmState, FloatArray, Source
 from robot.seqlock import SharedBlock
 from robot.servo_arm import ServoArm
 from robot.standing_thread import StandingThread
 from robot.telemetry import TelemetryRing
-from robot.teleop.leader import LeaderReader, LeaderSource
+from robot.teleop.jog import HandJog
+from robot.teleop.leader import LeaderReader, LeaderSource, engagement
+from robot.teleop.source import TeleopSource
+from robot.trajectory import Motion
 
 READ_SHARE = 0.6
 """Part of a tick after which a servo that has not answered is not asked again."""
@@ -97,21 +100,37 @@ def source_factories(
     runtime: Runtime,
     config: RobotConfig,
     open_leader: Callable[[], Arm] | None,
-    held: Callable[[], FloatArray],
+    clearance: Clearance,
+    motion: Callable[[], Motion],
 ) -> dict[str, SourceFactory]:
-    """What runs can be made of; the leader where there is one. ``held``: the gate's last command."""
+    """What runs can be made of; the leader where there is one.
+
+    Args:
+        runtime: where the sources take what they are sent.
+        config: of the robot.
+        open_leader: opens the leader arm.
+        clearance: room that a pose leaves; asked in the loop's own thread.
+        motion: the gate's last command, and how it moves.
+    """
+    low, high = config.gate.min_position.array(), config.gate.max_position.array()
+    jog = HandJog(load_arm(), clearance, low, high, config.dt_s)
 
     def policy(args: dict[str, Any]) -> Source:
         return PolicySource(runtime.chunk_socket, args, control_hz=config.control_hz)
 
-    factories: dict[str, SourceFactory] = {"policy": policy}
+    def teleop(args: dict[str, Any]) -> Source:
+        if args:
+            raise ConfigError(f"the source teleop takes no arguments, not {', '.join(map(repr, args))}")
+        return TeleopSource(runtime.teleop_socket, jog, motion, low, high, config.dt_s)
+
+    factories: dict[str, SourceFactory] = {"policy": policy, "teleop": teleop}
     if open_leader is not None:
-        low, high = config.gate.min_position.array(), config.gate.max_position.array()
         thread = StandingThread("leader")
 
         def leader(args: dict[str, Any]) -> Source:
+            engage = engagement(args)
             reader = LeaderReader(thread, open_leader, config.dt_s)
-            return LeaderSource(reader, held, low, high, config.dt_s)
+            return LeaderSource(reader, motion, low, high, config.dt_s, engage=engage)
 
         factories["leader"] = leader
     return factories
@@ -218,12 +237,13 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
             log.error("%s", error)
             arm = AbsentArm(error)
         reopen = InBackground(open_arm)
-        sources = source_factories(runtime, config, open_leader, lambda: controller.gate.position)
+        clearance = ArmClearance(load_arm(), config.gate)
+        sources = source_factories(runtime, config, open_leader, clearance, lambda: controller.gate.motion)
         realtime = favour_this_process()  # the threads that those two start come before it
         controller = Controller(
             config,
             arm,
-            clearance=ArmClearance(load_arm(), config.gate),
+            clearance=clearance,
             tool_position_m=kinematics.tool_position_m,
             sources=sources,
             commands=commands,

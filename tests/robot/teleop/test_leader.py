@@ -18,6 +18,7 @@ from robot.seams import ArmState
 from robot.servo_arm import ServoArm
 from robot.standing_thread import StandingThread
 from robot.teleop.leader import ENGAGED, LeaderReader, LeaderSource, _Said
+from robot.trajectory import Motion
 
 from controller_rig import CONFIG, DT_S, READY, Rig  # isort: skip
 from scripted_arm import HandClock, ScriptedArm  # isort: skip
@@ -40,7 +41,7 @@ class Teleoperation:
     def make(self, args: object) -> LeaderSource:
         self.readers.append(LeaderReader(self.thread, self.opening, DT_S))
         gate = self.rig.controller.gate
-        return LeaderSource(self.readers[-1], lambda: gate.position, LOW, HIGH, DT_S)
+        return LeaderSource(self.readers[-1], lambda: gate.motion, LOW, HIGH, DT_S)
 
     def place(self, pose: np.ndarray) -> None:
         self.leader.bank.position_rad[:5] = np.deg2rad(pose[:5])
@@ -145,13 +146,16 @@ class Led:
         self.follower = ScriptedArm(self.clock, position=held.copy())
         reader: Any = SimpleNamespace(newest=None)
         self.reader = reader
-        self.source = LeaderSource(reader, held.copy, LOW, HIGH, DT_S, self.clock)
+        self.held = Motion(held.copy(), np.zeros(6))
+        self.source = LeaderSource(reader, lambda: self.held, LOW, HIGH, DT_S, self.clock)
 
     def target(self, position: np.ndarray) -> np.ndarray:
         self.clock.time_s += DT_S
         self.reader.newest = _Said(self.leader, self.clock.now_s())
         self.follower.position = position.copy()
-        return self.source.target(0, self.follower.read())
+        target = self.source.target(0, self.follower.read())
+        self.held = Motion(target, (target - self.held.position) / DT_S)  # a gate that follows
+        return target
 
 
 def test_follower_that_is_held_back_is_waited_for() -> None:
