@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,7 @@ import av
 
 from robot.errors import DatasetError
 from robot.recording.stats import ImageStats, Stats
-from robot.recording.video import CODECS, CodecName, VideoWriter, read_video
+from robot.recording.video import CODECS, CodecName, VideoWriter, copy_video, read_video
 from robot.seams import ByteArray
 
 How = Literal["linked", "copied", "encoded"]
@@ -92,8 +92,35 @@ def cut(
             target.unlink()
     except (av.FFmpegError, OSError, IndexError) as error:
         raise DatasetError(f"{source} is not a readable video: {error}") from error
-    _encode(source, target, start_s, count, fps, codec)
+    encode(pictures(source, start_s=start_s, count=count, fps=fps), target, fps, codec)
     return "encoded"
+
+
+def encode(images: Iterable[ByteArray], target: Path, fps: int, codec: CodecName = "h264") -> int:
+    """Pictures, RGB uint8 (height, width, 3) each, as an mp4; returns how many there were.
+
+    Raises:
+        DatasetError: the encoder or the disk failed.
+    """
+    encoded = target.with_suffix(".encoded.mp4")  # meant for a crash, so copied into an ordinary file
+    writer: VideoWriter | None = None
+    count = 0
+    try:
+        for image in images:
+            if writer is None:
+                writer = VideoWriter(encoded, image.shape[0], image.shape[1], fps, CODECS[codec])
+            writer.add(image)
+            count += 1
+        if writer is not None:
+            writer.close()
+            copy_video(encoded, target, count)
+    except BaseException:
+        if writer is not None:
+            writer.abandon()
+        raise
+    finally:
+        encoded.unlink(missing_ok=True)
+    return count
 
 
 def pictures(path: Path, *, start_s: float, count: int, fps: float) -> Iterator[ByteArray]:
@@ -180,17 +207,3 @@ def _copy(source: Path, target: Path, start_s: float, span: _Span, fps: int) -> 
             packet.pts, packet.dts, packet.duration = number, done - ahead, 1
             out.mux(packet)
             done += 1
-
-
-def _encode(source: Path, target: Path, start_s: float, count: int, fps: int, codec: CodecName) -> None:
-    """The pictures anew; what the encoder writes is meant for a crash, and copied into a plain file."""
-    encoded = target.with_suffix(".encoded.mp4")
-    writer: VideoWriter | None = None
-    for image in pictures(source, start_s=start_s, count=count, fps=fps):
-        if writer is None:
-            writer = VideoWriter(encoded, image.shape[0], image.shape[1], fps, CODECS[codec])
-        writer.add(image)
-    if writer is not None:
-        writer.close()
-        _copy(encoded, target, 0.0, _find(encoded, 0.0, count, fps), fps)
-        encoded.unlink()

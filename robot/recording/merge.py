@@ -13,6 +13,7 @@ from robot.recording.reader import Dataset
 from robot.recording.replay import units_of
 from robot.recording.transfer import (
     FILLED_IN,
+    MEANT,
     OnEpisode,
     Transferred,
     append_episodes,
@@ -22,8 +23,8 @@ from robot.recording.transfer import (
 )
 from robot.recording.writer import DatasetWriter
 
-_SAME_ARM = {"so101_follower": "so_follower", "so100_follower": "so_follower"}
-"""LeRobot's names before 0.4.4 and the one since."""
+_SAME_ARM = {"so101_follower": "so_follower"}
+"""LeRobot's name before 0.4.4 and the one since."""
 
 
 def merge(
@@ -41,7 +42,8 @@ def merge(
         roots: datasets of v2.0, v2.1 or v3.0, ours or LeRobot's.
         out: folder of the new one; it does not exist yet, or is empty. It appears when all is there.
         units: unit of the joints in those that do not say it, ``degrees`` or ``m100_100``.
-        common: keep only the columns that all have, instead of refusing where they differ.
+        common: keep only the columns that all have, instead of refusing where they differ. Columns with a
+            meaning where they are missing (loss_mask, intervention, success) are kept and filled in.
         drop: columns and videos to leave behind, where a dataset has them.
         on_episode: called for each episode that has been added.
 
@@ -65,19 +67,18 @@ def merge(
     missing = sorted(set(drop) - present)
     if missing:
         raise DatasetError(f"no dataset has {', '.join(missing)} to drop, only {', '.join(sorted(present))}")
-    kept = [transferable(source, set(drop) & source.info["features"].keys()) for source in sources]
-    not_in_all = {name for part in kept for name in part if any(name not in other for other in kept)}
+    parts = [transferable(source, set(drop) & source.info["features"].keys()) for source in sources]
+    names = list(dict.fromkeys(name for part in parts for name in part))
+    not_in_all = {name for name in names if name not in MEANT and any(name not in part for part in parts)}
     if not_in_all and not common:
-        raise DatasetError(_who_has(not_in_all, sources, kept))
-    for part, source in zip(kept, sources, strict=True):
-        _check_features(kept[0], part, first, source, not_in_all)
-    features = {name: _loosened(name, kept) for name in kept[0] if name not in not_in_all}
+        raise DatasetError(_who_lacks(not_in_all, sources, parts))
+    features = {name: _one(name, sources, parts) for name in names if name not in not_in_all}
     extra = _extra(sources, spoken[0])
     dropped: set[str] = set(drop) | not_in_all
     with new_dataset(out, empty_info(first.info, features, extra)) as writer:
-        parts = [append_episodes(writer, source, on_episode=on_episode) for source in sources]
+        done = [append_episodes(writer, source, on_episode=on_episode) for source in sources]
     return Transferred(
-        sum(part.episodes for part in parts), sum(part.frames for part in parts), tuple(sorted(dropped))
+        sum(part.episodes for part in done), sum(part.frames for part in done), tuple(sorted(dropped))
     )
 
 
@@ -116,38 +117,30 @@ def _check_calibration(root: Path, info: Mapping[str, Any], source: Dataset) -> 
         )
 
 
-def _check_features(
-    wanted: Mapping[str, Any],
-    found: Mapping[str, Any],
-    first: Dataset,
-    source: Dataset,
-    ignored: Collection[str],
-) -> None:
-    for name in wanted.keys() - ignored:
-        for key in ("dtype", "shape", "names"):
-            ours, theirs = wanted[name].get(key), found[name].get(key)
-            if ours != theirs and not (key == "names" and None in (ours, theirs)):
-                raise DatasetError(
-                    f"{name}: {key} is {theirs} in {source.root}, {ours} in {first.root}: --drop it, "
-                    "or keep the datasets apart"
-                )
-
-
-def _who_has(names: Collection[str], sources: Sequence[Dataset], kept: Sequence[Mapping[str, Any]]) -> str:
-    lines = []
-    for name in sorted(names):
-        without = [str(s.root) for s, part in zip(sources, kept, strict=True) if name not in part]
-        lines.append(f"{name} is missing in {', '.join(without)}")
+def _who_lacks(names: Collection[str], sources: Sequence[Dataset], parts: Sequence[Mapping[str, Any]]) -> str:
+    pairs = zip(sources, parts, strict=True)
+    lacks = {source.root: sorted(set(names) - part.keys()) for source, part in pairs}
+    lines = [f"{root} lacks {', '.join(missing)}" for root, missing in lacks.items() if missing]
     return f"{'; '.join(lines)}: --common leaves out what not all have"
 
 
-def _loosened(name: str, kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A feature as all have it: of a video's encoder only what does not differ."""
-    feature: dict[str, Any] = dict(kept[0][name])
-    infos = [part[name].get("info") for part in kept]
+def _one(name: str, sources: Sequence[Dataset], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A feature as all have it that have it: of a video's encoder only what does not differ."""
+    having = [(s.root, part[name]) for s, part in zip(sources, parts, strict=True) if name in part]
+    first_root, first = having[0]
+    feature: dict[str, Any] = dict(first)
+    for root, other in having[1:]:
+        for key in ("dtype", "shape", "names"):
+            ours, theirs = first.get(key), other.get(key)
+            if ours != theirs and not (key == "names" and None in (ours, theirs)):
+                raise DatasetError(
+                    f"{name}: {key} is {theirs} in {root}, {ours} in {first_root}: --drop it, or keep the "
+                    "datasets apart"
+                )
+    infos = [part.get("info") for _, part in having]
     if all(isinstance(info, dict) for info in infos):
         feature["info"] = {
-            key: value for key, value in infos[0].items() if all(info.get(key) == value for info in infos)
+            key: value for key, value in first["info"].items() if all(i.get(key) == value for i in infos)
         }
     return feature
 

@@ -17,18 +17,23 @@ from numpy.typing import NDArray
 
 from robot.errors import DatasetError
 from robot.recording import meta as layout
-from robot.recording.cut import cut, video_stats
+from robot.recording.cut import cut, encode, video_stats
 from robot.recording.features import ACTION, DEFAULT_FEATURES, STATE
 from robot.recording.files import make_folder, publish_json, sync_file
 from robot.recording.meta import EpisodeMeta
 from robot.recording.reader import Dataset
 from robot.recording.replay import UnitMap
+from robot.recording.scratch import MERGE_SCRATCH
 from robot.recording.stats import STAT_NAMES, Stats
-from robot.recording.video import CODECS, VideoWriter
-from robot.recording.writer import MERGE_SCRATCH, DatasetWriter
+from robot.recording.video import CODECS, CodecName
+from robot.recording.writer import DatasetWriter
+from robot.seams import ByteArray
 
 FILLED_IN = frozenset(feature.name for feature in DEFAULT_FEATURES)
 """Columns that the writer makes."""
+
+MEANT: dict[str, float] = {"loss_mask": 1.0, "intervention": 0, "success": -1}
+"""What a dataset without such a column means: all is learned, nobody intervened, nothing was said."""
 
 OnEpisode = Callable[[], None]
 """Called for each episode that has arrived."""
@@ -129,6 +134,8 @@ def transferable(source: Dataset, drop: Collection[str]) -> dict[str, Any]:
         feature.pop("fps", None)  # of each column, as LeRobot's converter writes it
         if "video_info" in feature:  # the name before v2.1
             feature["info"] = feature.pop("video_info")
+        if _is_video(feature) and not isinstance(feature.get("info"), dict):
+            feature["info"] = {}
     return features
 
 
@@ -143,7 +150,7 @@ def append_episodes(
     """Append a dataset's episodes, without encoding their videos again where that can be helped.
 
     Args:
-        writer: of the dataset that they go to, which has no column or video that the source lacks.
+        writer: of the dataset that they go to; what the source lacks of it must be in ``MEANT``.
         source: where they come from.
         skip: episodes to leave behind.
         units: turns action and state into user units.
@@ -192,11 +199,14 @@ def _append(
         if _is_video(feature):
             videos[name] = scratch / f"{name}.mp4"
             videos[name].unlink(missing_ok=True)
-            stats[name] = _video(source, episode, name, videos[name], known.get(name, {}))
-        elif name not in loaded:
-            raise DatasetError(f"{where} has no {name}")
-        else:
+            codec = writer.codec.name
+            stats[name] = _video(source, episode, name, videos[name], codec, known.get(name, {}))
+        elif name in loaded:
             columns[name] = _column(loaded[name], feature, f"{where}: {name}")
+        elif name in MEANT:
+            columns[name] = np.full((episode.length, 1), MEANT[name], feature["dtype"])
+        else:
+            raise DatasetError(f"{where} has no {name}")
     if units is not None:
         for name in (ACTION, STATE):
             columns[name] = units.to_user(columns[name]).astype(columns[name].dtype)
@@ -216,36 +226,35 @@ def _column(values: NDArray[Any], feature: Mapping[str, Any], where: str) -> NDA
     return column
 
 
-def _video(source: Dataset, episode: EpisodeMeta, name: str, target: Path, known: Stats) -> Stats:
+def _video(
+    source: Dataset, episode: EpisodeMeta, name: str, target: Path, codec: CodecName, known: Stats
+) -> Stats:
     """Make one camera's mp4 of an episode; the statistics of its pictures."""
     fps = int(source.fps)
     if source.info["features"][name].get("dtype") == "image":
-        _encode_pictures(source, episode, name, target)
+        encode(_pictures(source, episode, name), target, fps, codec)
         return video_stats(target, episode.length, fps)
     span = episode.videos.get(name)
     if span is None:
         raise DatasetError(f"{source.root}: episode {episode.index} has no video of {name}")
     path = span.slot.path(source.root, str(source.info["video_path"]), name)
-    cut(path, target, start_s=span.from_s, count=episode.length, fps=fps)
+    cut(path, target, start_s=span.from_s, count=episode.length, fps=fps, codec=codec)
     whole = all(key in known for key in STAT_NAMES) and known["mean"].shape == (3, 1, 1)
     return dict(known) if whole else video_stats(target, episode.length, fps)
 
 
-def _encode_pictures(source: Dataset, episode: EpisodeMeta, name: str, target: Path) -> None:
-    """Single pictures, which the table holds as PNG files, as a video."""
+def _pictures(source: Dataset, episode: EpisodeMeta, name: str) -> Iterator[ByteArray]:
+    """Single pictures, which the table holds as PNG files."""
     height, width = _size(source.info["features"][name])
-    writer = VideoWriter(target, height, width, int(source.fps), CODECS["h264"])
     for number, entry in enumerate(source.cells(episode.index, name)):
         content = (entry or {}).get("bytes") or b""
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
         if image is None or image.shape != (height, width, 3):
-            writer.abandon()
             raise DatasetError(
                 f"{source.root}: episode {episode.index}: {name} of frame {number} is no picture of "
                 f"{width}x{height} in the table"
             )
-        writer.add(np.asarray(image, np.uint8))
-    writer.close()
+        yield np.asarray(image, np.uint8)
 
 
 def _task(source: Dataset, episode: EpisodeMeta, loaded: Mapping[str, NDArray[Any]], where: str) -> str:
