@@ -119,14 +119,14 @@ class Committer:
             self._thread.start()
         self._jobs.put(_Job(folder, finish, commit))
 
-    def check(self) -> None:
-        """Say what has failed since this was last called; the failure that ended all is said every time.
+    def check(self, *, again: bool = True) -> None:
+        """Say what has failed since this was last called, and with ``again`` what ended all every time.
 
         Raises:
             DatasetError: something has.
         """
         unsaid, self._unsaid = self._unsaid, []
-        if self._stopped is not None:
+        if again and self._stopped is not None:
             raise self._stopped
         if unsaid:
             raise unsaid[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from pathlib import Path
@@ -51,8 +52,13 @@ class CameraEncoder:
         self._queue.put_nowait(image)
 
     def end(self) -> None:
-        """Say that no more pictures come; returns at once."""
-        self._queue.put_nowait(None)
+        """Say that no more pictures come; returns at once, and may be said again."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)
+
+    def wait(self) -> None:
+        """Return when the thread has ended, with :attr:`error` where it has not encoded everything."""
+        self._thread.join()
 
     def finish(self) -> Stats:
         """Wait for the video after :meth:`end`; the statistics of its pictures.
@@ -60,20 +66,15 @@ class CameraEncoder:
         Raises:
             DatasetError: the encoder or the disk failed.
         """
-        self._thread.join()
+        self.wait()
         if self.error is not None:
             raise self.error
         return self._stats.stats()
 
     def abandon(self) -> None:
-        """Stop after the picture in hand; the video keeps what is encoded. May be called at any time."""
+        """Stop after the picture in hand; what waits is thrown away."""
         self._abandoned.set()
-        while self._thread.is_alive():
-            try:
-                self._queue.put(None, timeout=0.01)
-            except queue.Full:
-                continue
-            self._thread.join()
+        self.end()
 
     def _run(self) -> None:
         finished = False

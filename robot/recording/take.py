@@ -161,6 +161,8 @@ class Take:
     def discard(self) -> None:
         """Throw the frames away; does nothing where the take has ended."""
         if self._open:
+            for encoder in self._encoders.values():
+                encoder.abandon()
             self.abandon()
             self.folder.remove()
 
@@ -168,7 +170,9 @@ class Take:
         """Let go of an open take and leave it on the disk, for the dataset's next opening to recover."""
         self._open = False
         for encoder in self._encoders.values():
-            encoder.abandon()
+            encoder.end()
+        for encoder in self._encoders.values():
+            encoder.wait()
         self._disk.stop()
         self._log.close()
 

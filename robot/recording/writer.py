@@ -310,7 +310,7 @@ class DatasetWriter:
         finally:
             os.close(self._lock)
             self._lock = -1
-        self._committer.check()
+        self._committer.check(again=False)
 
     def __enter__(self) -> DatasetWriter:
         return self

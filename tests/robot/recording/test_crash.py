@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from recording_samples import create, record, vectors
+from take_samples import check_stats
 
 from robot.errors import DatasetError
 from robot.recording.files import read_json
@@ -61,15 +62,6 @@ def check(root: Path, episodes: int) -> None:
         assert columns["index"][0] == seed * LENGTH
         for camera in dataset.cameras:
             assert len(dataset.frames(seed, camera)) == LENGTH
-
-
-def check_stats(root: Path, wanted: dict[str, dict[str, list]]) -> None:
-    found = read_json(root / "meta/stats.json")
-    assert list(found) == list(wanted)
-    for feature, part in wanted.items():
-        assert list(found[feature]) == list(part)
-        for name, value in part.items():
-            np.testing.assert_allclose(found[feature][name], value, err_msg=f"{feature} {name}")
 
 
 @pytest.mark.slow
