@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from robot.recording.check.findings import Report
+from robot.recording.check.frozen import check_frozen
 from robot.recording.check.motion import check_motion
 from robot.recording.check.rows import check_features, check_rows
 from robot.recording.check.statistics import Tally, check_stats
@@ -35,7 +36,7 @@ def examine(root: Path, *, decode: bool = True, progress: Progress = lambda done
     seen = survey(root, report)
     if seen is None:
         return report
-    states, complete = _rows(seen, report)
+    states, tally, complete = _rows(seen, report)
     total = len(seen.cameras) * sum(episode.length for episode in seen.episodes) if decode else 0
     done = 0
 
@@ -44,16 +45,17 @@ def examine(root: Path, *, decode: bool = True, progress: Progress = lambda done
         done += 1
         progress(done, total)
 
-    videos = VideoCheck(seen, states[0], report, decode=decode, progress=count)
+    videos = VideoCheck(seen, report, decode=decode, progress=count)
     if not seen.bare:
         videos.run()
-        check_stats(seen, states[1], videos.colours, complete and seen.table_whole, report)
-    check_sync(videos.views, states[0], seen.hz, report)
+        check_stats(seen, tally, videos.colours, complete and seen.table_whole, report)
+    late_frames = check_sync(videos.views, states, seen.hz, report)
+    check_frozen(videos.views, states, late_frames, seen.hz, report)
     report.settle()
     return report
 
 
-def _rows(seen: Survey, report: Report) -> tuple[tuple[dict[int, FloatArray], Tally], bool]:
+def _rows(seen: Survey, report: Report) -> tuple[dict[int, FloatArray], Tally, bool]:
     """Look at all rows; states by episode, what statistics are made of, whether all could be read."""
     states: dict[int, FloatArray] = {}
     verdicts: dict[int, Verdict | None] = {}
@@ -82,7 +84,7 @@ def _rows(seen: Survey, report: Report) -> tuple[tuple[dict[int, FloatArray], Ta
         seen.hz = float(np.median(rates))
     check_units(seen, verdicts, report)
     _labels(labels, report)
-    return (states, tally), complete
+    return states, tally, complete
 
 
 def _units(seen: Survey, verdict: Verdict | None) -> Kind | None:

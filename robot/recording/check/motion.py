@@ -41,6 +41,8 @@ SAME_SHARE = 0.99
 """Share of frames in which goal and state may be equal to the bit; servos always lag and sag."""
 LONGEST_LAG_S = 0.5
 """No servo follows later: measured lags are 0.10 to 0.13 s."""
+WIDEST_S = 1.0
+"""Shifts that are tried, either way."""
 LEAD_S = 0.05
 """So much before its goal no joint moves."""
 SURE = 0.7
@@ -143,7 +145,7 @@ def _dead(episode: EpisodeMeta, state: FloatArray, action: FloatArray, report: R
 
 def _lag(episode: EpisodeMeta, state: FloatArray, action: FloatArray, fps: float, report: Report) -> None:
     """Goals and joints out of step, by more than servos lag or the wrong way round."""
-    widest = min(round(1.0 * fps), (episode.length - 1) // 4)
+    widest = min(round(WIDEST_S * fps), (episode.length - 1) // 3)
     used = np.flatnonzero((np.ptp(state, axis=0) > MOVES) & (np.ptp(action, axis=0) > MOVES))
     if widest < 2 or not len(used):
         return

@@ -16,7 +16,7 @@ others, or than any that is possible; of all of a camera's, that its episodes ag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,15 +75,23 @@ class Curve:
         return bool(np.diff(np.arctanh(scores))[0] < -EVIDENCE)
 
 
-def check_sync(views: Sequence[View], states: dict[int, FloatArray], fps: float, report: Report) -> None:
-    """Look at all cameras; ``states`` are by episode, shape (frames, 6)."""
+def check_sync(
+    views: Sequence[View], states: Mapping[int, FloatArray], fps: float, report: Report
+) -> dict[tuple[str, int], int]:
+    """Look at all cameras; ``states`` are by episode, shape (frames, 6).
+
+    Returns:
+        By how many frames pictures are late, by camera and episode, where they are said to be out of step.
+    """
+    late: dict[tuple[str, int], int] = {}
     for camera in sorted({view.camera for view in views}):
         mine = [v for v in views if v.camera == camera and v.episode.index in states]
         mine = [v for v in mine if len(v.change) >= LEAST_FRAMES]
         if mine:
             changes, joints = [v.change for v in mine], [states[v.episode.index] for v in mine]
             found = curves([v.episode.index for v in mine], changes, joints, fps)
-            _judge(camera, found, fps, report)
+            late |= {(camera, c.episode): round(c.best) for c in _judge(camera, found, fps, report)}
+    return late
 
 
 def curves(
@@ -111,7 +119,8 @@ def curves(
     return found
 
 
-def _judge(camera: str, found: list[Curve], fps: float, report: Report) -> None:
+def _judge(camera: str, found: list[Curve], fps: float, report: Report) -> list[Curve]:
+    """Say what is out of step; the curves of those episodes."""
     low, high = -EARLY_S * fps, LATE_S * fps
     voices = [curve for curve in found if curve.peak >= FAIR]
     usual = float(np.median([curve.best for curve in voices])) if voices else 0.0
@@ -122,15 +131,16 @@ def _judge(camera: str, found: list[Curve], fps: float, report: Report) -> None:
         message += f"{len(found)} episodes"
         remedy = "record anew, or leave the episodes out: a policy learns to act on what it will not see"
         report.find("video_shifted", message, remedy, camera=camera)
-        return
+        return found
     if agreed:
         low, high = usual - APART_S * fps, usual + APART_S * fps
-    for curve in voices:
-        if curve.outshines(low, high):
-            message = f"the pictures of camera {camera} are {_words(curve.best / fps)} the joints"
-            message += f", those of other episodes {_words(usual / fps)} them" if agreed else ""
-            remedy = DELETE.format(curve.episode)
-            report.find("video_shifted", message, remedy, episode=curve.episode, camera=camera)
+    odd = [curve for curve in voices if curve.outshines(low, high)]
+    for curve in odd:
+        message = f"the pictures of camera {camera} are {_words(curve.best / fps)} the joints"
+        message += f", those of other episodes {_words(usual / fps)} them" if agreed else ""
+        remedy = DELETE.format(curve.episode)
+        report.find("video_shifted", message, remedy, episode=curve.episode, camera=camera)
+    return odd
 
 
 def _words(late_s: float) -> str:

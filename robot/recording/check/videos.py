@@ -1,4 +1,4 @@
-"""Whether there is a picture for each row, each of its own moment: files, spans, black and frozen ones."""
+"""Whether there is a picture for each row: files, counts, spans, and black pictures."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from robot.joints import GRIPPER
 from robot.recording.check.findings import DELETE, REPAIR, Report
 from robot.recording.check.pictures import Scan, Track, scan, watch
 from robot.recording.check.survey import Survey
@@ -18,34 +16,19 @@ from robot.recording.features import IMAGE_PREFIX
 from robot.recording.meta import EpisodeMeta
 from robot.seams import FloatArray
 
-EQUAL_LEVELS = 2.0
-"""Change of the part of a picture that has changed most, of 255, under which two are the same one: encoded
-again, equal pictures differ by up to 1.5; an arm that moves changes some part by 5 and more."""
-FROZEN_FRAMES = 5
-"""So many equal pictures are one picture: as in :mod:`robot.camera_health`."""
-MOVED_DEG = 2.0
-"""Motion of an arm joint that a camera must show: as there."""
-LATENCY_S = 0.1
-"""How old the content of a picture can be: as there."""
-BRISK_DPS = 10.0
-"""Speed of an arm joint from which each picture must differ from the last."""
-REPEATED_SHARE = 0.25
-"""Share of pictures that may repeat the one before while the arm moves briskly: now and then a camera that is
-not in step with the rows misses one."""
-LEAST_BRISK = 20
-
 
 @dataclass(frozen=True)
 class View:
     """One camera's pictures of one episode.
 
     Attributes:
-        change: as in :class:`Track`, one fewer than the episode's frames.
+        change, most: as in :class:`Track`, one fewer than the episode's frames.
     """
 
     camera: str
     episode: EpisodeMeta
     change: FloatArray
+    most: FloatArray
 
 
 class VideoCheck:
@@ -53,7 +36,6 @@ class VideoCheck:
 
     Args:
         seen: the dataset.
-        states: state of each episode whose rows could be read, by its number, shape (frames, 6).
         report: where to say what is wrong.
         decode: whether to look at pictures, not just at files.
         progress: called after each picture.
@@ -66,14 +48,12 @@ class VideoCheck:
     def __init__(
         self,
         seen: Survey,
-        states: dict[int, FloatArray],
         report: Report,
         *,
         decode: bool,
         progress: Callable[[], None],
     ) -> None:
         self._seen = seen
-        self._states = states
         self._report = report
         self._decode = decode
         self._progress = progress
@@ -181,9 +161,7 @@ class VideoCheck:
         for episode in episodes:
             last = first + episode.length
             black = track.black[first:last]
-            same = track.most[first : last - 1] < EQUAL_LEVELS
-            dark = black.any()
-            if dark:
+            if black.any():
                 message = (
                     f"camera {camera} shows nothing but black in {int(black.sum())} pictures, first in frame "
                     f"{int(black.argmax())}"
@@ -191,44 +169,12 @@ class VideoCheck:
                 remedy = f"uncover the lens; {DELETE.format(episode.index)}"
                 self._report.find("black", message, remedy, episode=episode.index, camera=camera)
             else:
-                self._frozen(camera, episode, same)
-                self.views.append(View(camera, episode, track.change[first : last - 1]))
+                steps = slice(first, last - 1)
+                self.views.append(View(camera, episode, track.change[steps], track.most[steps]))
             first = last
         return track
-
-    def _frozen(self, camera: str, episode: EpisodeMeta, same: NDArray[np.bool_]) -> None:
-        """Pictures that stand still while the arm moves."""
-        state = self._states.get(episode.index)
-        if state is None or not same.any():
-            return
-        arm, late = state[:, :GRIPPER], round(LATENCY_S * self._seen.hz)
-        brisk = np.abs(np.diff(arm, axis=0)).max(axis=1) * self._seen.hz > BRISK_DPS
-        message = ""
-        for start, stop in _runs(same):
-            # What the first shows is not newer than its row, what the last shows not older than the latency.
-            moved = arm[start : stop + 1 - late]
-            if stop - start >= FROZEN_FRAMES and len(moved) and np.ptp(moved, axis=0).max() >= MOVED_DEG:
-                message = (
-                    f"camera {camera} shows one and the same picture in frames {start} to {stop}, in "
-                    f"which the arm moves by {np.ptp(moved, axis=0).max():.0f}"
-                )
-                break
-        if not message and brisk.sum() >= LEAST_BRISK and same[brisk].mean() > REPEATED_SHARE:
-            message = (
-                f"camera {camera} repeats the picture before in {same[brisk].mean():.0%} of the "
-                "frames in which the arm moves: it is slower than the dataset"
-            )
-        if message:
-            remedy = f"check the camera's cable and USB bus; {DELETE.format(episode.index)}"
-            self._report.find("frozen", message, remedy, episode=episode.index, camera=camera)
 
     def _broken(self, camera: str, path: Path, episodes: list[EpisodeMeta], error: str) -> None:
         for episode in episodes:
             message = f"the video of {camera} cannot be read to its end: {path}: {error}"
             self._report.find("video_broken", message, REPAIR, episode=episode.index, camera=camera)
-
-
-def _runs(same: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and last picture of each stretch of equal ones, from whether each equals the one before."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
