@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from websockets.sync.client import connect
 
 from robot.config import load_robot
 from robot.joints import JOINTS
-from robot.telemetry import Record, TelemetryRing
+from robot.telemetry import MODES, SOURCES, Record, TelemetryRing
 from tests.served import FINAL, Served, served
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(420)]
@@ -57,6 +59,60 @@ def test_an_unreachable_point_moves_nothing(live: Served) -> None:
     after = live.state()["joints"]
     for name in JOINTS[:5]:
         assert abs(before[name]["position_deg"] - after[name]["position_deg"]) < MOVED_DEG
+
+
+def test_a_person_jogs_the_arm_and_lets_it_go_back(live: Served) -> None:
+    live.ready()
+    ring = live.ring()
+    tick, before = _tick(ring), live.state()["tool"]
+    assert live.http.post("/v1/teleop/start", json={"source": "teleop"}).status_code == 200
+    with connect(f"ws://127.0.0.1:{live.http.base_url.port}/v1/teleop/intents") as ws:
+        for k in range(60):  # up, and on the way to and fro
+            side = 0.15 if k // 15 % 2 else -0.15
+            ws.send(json.dumps({"kind": "jog", "vz_mps": 0.05, "vy_mps": side}))
+            time.sleep(1 / 30)
+    told, after = live.http.get("/v1/teleop").json(), live.state()["tool"]
+    assert told["active"] and told["engaged"] and told["source"] == "teleop"
+    assert after["z_m"] - before["z_m"] > 0.03
+    assert told["lag_ms"] is not None and "teleop_lag_seconds" in live.http.get("/metrics").text
+    still_s = time.monotonic() + 1.0
+    live.until(lambda: time.monotonic() > still_s, 5, "a second without intents")
+    held = [record["goal"] for record in ring.since(_tick(ring) - 20)]
+    assert np.ptp(np.array(held), axis=0).max() < 0.1
+    assert live.http.post("/v1/teleop/stop").json()["reason"] == "ended on request"
+    live.until(lambda: live.state()["mode"] in ("starting", "ready"), 5, "the way back")
+    _check_no_jump(ring.since(tick))
+    ring.close()
+
+
+def test_a_person_corrects_a_pickup_and_hands_it_back(live: Served) -> None:
+    live.ready()
+    location = live.pick(0.24, 0.04)
+    live.until(lambda: live.http.get(location).json()["status"] == "running", 30, "run")
+    ring = live.ring()
+    tick = _tick(ring)
+    live.until(lambda: _moves(ring), 10, "the policy's motion")
+    taken = live.http.post("/v1/teleop/take_over", json={"source": "teleop"})
+    assert taken.status_code == 200 and taken.json()["intervening"], taken.text
+    live.http.post("/v1/teleop/intent", json={"kind": "goto", "x_m": 0.2, "y_m": 0.05, "z_m": 0.15})
+    time.sleep(3.0)  # longer than a stalled policy is waited for, and a worker for its run
+    state = live.state()
+    assert state["run"]["intervening"] and "person drives" in state["policy"]["waiting"], state
+    assert abs(state["tool"]["z_m"] - 0.15) < 0.03, state["tool"]
+    back = live.http.post("/v1/teleop/hand_back")
+    assert back.status_code == 200 and not back.json()["intervening"], back.text
+    time.sleep(0.5)
+    records = ring.since(tick)
+    drivers = [SOURCES[int(r["source"])] for r in records if MODES[int(r["mode"])] == "running"]
+    turns = [drivers[0], *(b for a, b in pairwise(drivers) if a != b)]
+    assert turns == ["policy", "teleop", "policy"] and int(records[-1]["chunk_age_ticks"]) >= 0
+    _check_no_jump(records)
+    live.until(lambda: live.http.get(location).json()["status"] in FINAL, 60, "end of the pickup")
+    pickup = live.http.get(location).json()
+    assert (pickup["status"] == "succeeded") == live.http.get("/v1/twin").json()["cube_in_bowl"], pickup
+    assert pickup["intervened"] and 3.0 <= pickup["intervened_s"] < pickup["evidence"]["elapsed_s"], pickup
+    assert not live.state()["faults"]
+    ring.close()
 
 
 @pytest.mark.parametrize("process", ["worker", "cameras", "controller", "api"])
@@ -109,6 +165,11 @@ def _tick(ring: TelemetryRing) -> int:
     record = ring.newest()
     assert record is not None
     return int(record["tick"])
+
+
+def _moves(ring: TelemetryRing) -> bool:
+    record = ring.newest()
+    return record is not None and bool(np.abs(record["velocity"][:5]).max() > 20.0)
 
 
 def _fresh(ring: TelemetryRing) -> bool:
