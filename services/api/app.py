@@ -22,7 +22,7 @@ from robot.kinematics import Kinematics
 from robot.runtime import Runtime
 from robot.teleop.intents import TeleopClient
 from services import dashboard
-from services.api import arm, cameras, docs, meta, pickups, problems, telemetry, teleop, twin
+from services.api import arm, cameras, docs, meta, pickups, problems, recording, telemetry, teleop, twin
 from services.api.context import Context
 from services.api.feeds import CameraFeed
 from services.api.guard import Guard
@@ -136,7 +136,7 @@ def create_app(context: Context) -> FastAPI:
         redoc_url=None,
     )
     app.state.context = context
-    for module in (arm, pickups, teleop, cameras, twin, telemetry, meta, docs):
+    for module in (arm, pickups, teleop, recording, cameras, twin, telemetry, meta, docs):
         app.include_router(module.router)
     app.add_api_route("/v1/{path:path}", _unknown, methods=[*problems.METHODS], include_in_schema=False)
     problems.install(app)

@@ -124,6 +124,7 @@ class RobotLink:
                 runtime.worker_status_name,
                 runtime.service_status_name,
                 runtime.cameras_status_name,
+                runtime.recorder_status_name,
             )
         }
         self._frames: dict[str, Attached[FrameRing]] = {
@@ -171,6 +172,12 @@ class RobotLink:
             return {}
         found = status.get("cameras", {}).get(name, {})
         return found if isinstance(found, dict) else {}
+
+    def recorder(self) -> dict[str, Any]:
+        """What the recorder says; empty before it is known, or where its process died."""
+        status = self._read(self.runtime.recorder_status_name)
+        process = self.service().get("processes", {}).get("recorder", {})
+        return status if process.get("pid", status.get("pid")) == status.get("pid") else {}
 
     def frame(self, camera: str) -> Frame | None:
         """The newest picture of a camera, however old."""
