@@ -156,8 +156,7 @@ class TeleopService:
                 return
             driving.reason = driving.reason or "ended on request"
             await end_run(self._robot, driving.run_id, lambda: driving.stopped)
-            if self._task is not None:
-                await asyncio.wait([self._task], timeout=ACCEPT_S)
+            await self._until_over()
 
     async def take_over(self, source: str) -> None:
         """Drive in the policy's place, in the midst of a pickup. A leader has to be brought to the arm first.
@@ -195,6 +194,7 @@ class TeleopService:
                 raise Refusal("not_driving", "no person drives a pickup", remedy)
             await self._pickups.hand_back(pickup)
             await self._until_driver("policy")
+            await self._until_over()
 
     def jog(self, intent: Intent) -> None:
         """Send what the person wants; never waits.
@@ -251,6 +251,11 @@ class TeleopService:
         deadline_s = time.monotonic() + ACCEPT_S
         while self.driver != source and time.monotonic() < deadline_s:
             await asyncio.sleep(0.01)
+
+    async def _until_over(self) -> None:
+        """Wait until the end has been seen, so that the caller's next question meets it."""
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=ACCEPT_S)
 
     async def _until_end(self, driving: Driving) -> None:
         try:
