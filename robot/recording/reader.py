@@ -100,6 +100,10 @@ class Dataset:
         """Statistics of the whole dataset by feature, from ``stats.json``."""
         return from_json(read_json(self.root / layout.STATS_FILE))
 
+    def episode_stats(self) -> dict[int, dict[str, Stats]]:
+        """Statistics of each episode, where its row of the table has them."""
+        return layout.read_episode_stats(self.root)
+
     def episode(self, number: int) -> EpisodeMeta:
         """One row of the episode table.
 

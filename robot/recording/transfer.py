@@ -162,7 +162,7 @@ def append_episodes(
     unknown = sorted(set(skip) - {episode.index for episode in source.episodes})
     if unknown:
         raise DatasetError(f"no episode {unknown[0]}: {source.root} has {len(source.episodes)}, from 0 on")
-    known = layout.read_episode_stats(source.root)
+    known = source.episode_stats()
     scratch = writer.root / MERGE_SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()

@@ -33,9 +33,18 @@ def examine(root: Path, *, decode: bool = True, progress: Progress = lambda done
         progress: is told how far it is.
     """
     report = Report(str(root))
+    look(root, report, decode=decode, progress=progress)
+    report.settle()
+    return report
+
+
+def look(
+    root: Path, report: Report, *, decode: bool = True, progress: Progress = lambda done, total: None
+) -> Survey | None:
+    """Find everything, each episode for itself; what the dataset says of itself, where that can be read."""
     seen = survey(root, report)
     if seen is None:
-        return report
+        return None
     states, tally, complete = _rows(seen, report)
     total = len(seen.cameras) * sum(episode.length for episode in seen.episodes) if decode else 0
     done = 0
@@ -51,8 +60,7 @@ def examine(root: Path, *, decode: bool = True, progress: Progress = lambda done
         check_stats(seen, tally, videos.colours, complete and seen.table_whole, report)
     late_frames = check_sync(videos.views, states, seen.hz, report)
     check_frozen(videos.views, states, late_frames, seen.hz, report)
-    report.settle()
-    return report
+    return seen
 
 
 def _rows(seen: Survey, report: Report) -> tuple[dict[int, FloatArray], Tally, bool]:

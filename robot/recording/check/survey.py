@@ -100,22 +100,21 @@ class Survey:
                 yield episode, None if part is None else table_columns(part)
 
     def _read(self, path: Path, episodes: list[EpisodeMeta], report: Report) -> pa.Table | None:
-        alone = episodes[0].index if len(episodes) == 1 else None
-        whose = f"episode{'s' * (alone is None)} {several(e.index for e in episodes)}"
-        if not path.is_file():
-            report.find("data_missing", f"no {path}, which has the rows of {whose}", REPAIR, episode=alone)
-            return None
-        try:
-            table = layout.read_table(path)
-        except DatasetError as error:
-            message = f"the rows of {whose} cannot be read: {error}"
-            report.find("parquet_broken", message, REPAIR, episode=alone)
-            return None
         expected = sum(episode.length for episode in episodes)
-        if table.num_rows != expected:
-            message = f"{path} has {table.num_rows} rows, the episode table says {expected} for {whose}"
-            report.find("row_count", message, REPAIR, episode=alone)
-            return None
+        code, message, table = "", "", None
+        if not path.is_file():
+            code, message = "data_missing", f"no {path}, which has its rows"
+        else:
+            try:
+                table = layout.read_table(path)
+            except DatasetError as error:
+                code, message = "parquet_broken", f"its rows cannot be read: {error}"
+        if table is not None and table.num_rows != expected:
+            whose = "it" if len(episodes) == 1 else f"episodes {several(e.index for e in episodes)}"
+            code, table = "row_count", None
+            message = f"{path} does not have the {expected} rows that the episode table says of {whose}"
+        for episode in episodes if code else ():
+            report.find(code, message, REPAIR, episode=episode.index)
         return table
 
 
