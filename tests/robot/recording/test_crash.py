@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from recording_samples import create, record, vectors
-from take_samples import check_stats
+from take_samples import check_episode, check_stats
 
 from robot.errors import DatasetError
 from robot.recording.files import read_json
@@ -35,12 +35,12 @@ for seed in range(1000):
 """
 
 
-def kill_while_writing(root: Path, delay_s: float) -> int:
-    """Let a process write and kill it ``delay_s`` after its start; how many episodes it called finished."""
+def kill_while_writing(root: Path, delay_s: float, script: str = SCRIPT) -> list[str]:
+    """Let a process write and kill it ``delay_s`` after its start; the lines in which it told what it did."""
     here = Path(__file__).resolve().parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parents[2])])}
     child = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(root)], env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(root)], env=environment, stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "created\n"
@@ -49,7 +49,7 @@ def kill_while_writing(root: Path, delay_s: float) -> int:
     said = child.stdout.read().splitlines()
     child.stdout.close()
     child.wait(10)
-    return len(said)
+    return said
 
 
 def check(root: Path, episodes: int) -> None:
@@ -64,11 +64,51 @@ def check(root: Path, episodes: int) -> None:
             assert len(dataset.frames(seed, camera)) == LENGTH
 
 
+TAKES = """
+import sys, time
+from pathlib import Path
+from take_samples import add, create_labelled
+writer = create_labelled(Path(sys.argv[1]))
+print("created", flush=True)
+for seed in range(1000):
+    take = writer.begin_take("pick")
+    for frame in range(40):
+        time.sleep(1 / 60)
+        add(writer, take, seed, frame)
+        print(seed, frame, flush=True)
+    take.end("success")
+    print(seed, "ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("delay_s", [0.9, 1.7])
+def test_sigkill_while_takes_are_recorded(tmp_path: Path, delay_s: float) -> None:
+    """Every take that ended is an episode, the open one up to its last second too or aside."""
+    root = tmp_path / "d"
+    said = kill_while_writing(root, delay_s, TAKES)
+    ended = sum(line.endswith("ended") for line in said)
+    frames = sum(not line.endswith("ended") for line in said)
+    assert len(Dataset(root).episodes) <= ended + 1
+    with DatasetWriter.open(root) as writer:
+        recovered = writer.recovered
+        found = writer.total_episodes
+    dataset = Dataset(root)
+    assert found in (ended, ended + 1)
+    for number in range(found):
+        length, label = dataset.episodes[number].length, int(dataset.load(number)["success"][0])
+        # The last one that ended may have been in its encoders' hands.
+        assert length == 40 or number >= ended - 1
+        assert label == 1 or number == ended
+        check_episode(dataset, number, number, length, label)
+    aside = sum(r.frames for r in recovered if r.set_aside is not None)
+    assert dataset.total_frames + aside >= frames - 30
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(6))
 def test_sigkill_at_any_moment(tmp_path: Path, attempt: int) -> None:
     delay_s = float(np.random.default_rng(attempt).uniform(0.02, 0.6))
-    finished = kill_while_writing(tmp_path / "d", delay_s)
+    finished = len(kill_while_writing(tmp_path / "d", delay_s))
     # The kill may fall between the end of save_episode and the line that tells of it.
     found = len(Dataset(tmp_path / "d").episodes)
     assert found in (finished, finished + 1)
