@@ -42,6 +42,7 @@ from robot.teleop.jog import HandJog
 from robot.teleop.leader import LeaderReader, LeaderSource, engagement
 from robot.teleop.source import TeleopSource
 from robot.trajectory import Motion
+from services.ports import follower_port, leader_port
 
 READ_SHARE = 0.6
 """Part of a tick after which a servo that has not answered is not asked again."""
@@ -216,15 +217,13 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
     """Open everything and run the loop until ``shutdown`` says so. Raises So101Error, OSError, ValueError."""
     description = json.loads(runtime.description.read_text(encoding="utf-8"))
     config, folder = load_robot(description["robot"])
-    twin = description.get("twin") or {}
-    port = (twin.get("by_id") or twin).get("follower") or config.port
+    port = follower_port(description, config)
     if port is None:
         raise PortError(f"robot {config.name} has no port: set one in its configuration")
     open_arm = arm_opener(config, folder / config.calibration, port)
-    leader_port = (twin.get("by_id") or twin).get("leader") or config.leader_port
-    open_leader = None
-    if leader_port is not None and config.leader_calibration is not None:
-        open_leader = arm_opener(config, folder / config.leader_calibration, leader_port)
+    leads, open_leader = leader_port(description, config), None
+    if leads is not None and config.leader_calibration is not None:
+        open_leader = arm_opener(config, folder / config.leader_calibration, leads)
     kinematics = Kinematics()
     with contextlib.ExitStack() as stack:
         commands = stack.enter_context(contextlib.closing(Mailbox(runtime.controller_socket)))

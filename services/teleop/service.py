@@ -17,6 +17,7 @@ from services.pickups.ending import end_run
 from services.pickups.readiness import check_arm, check_controller, check_service_faults
 from services.pickups.service import SEE_LOG
 from services.pickups.watch import ACCEPT_S, Robot, RunEnd
+from services.ports import leader_port
 from services.teleop.driving import Driving
 
 log = logging.getLogger(__name__)
@@ -31,11 +32,8 @@ STOP_FIRST = "POST /v1/teleop/stop first"
 
 
 def available_sources(description: dict[str, Any], config: RobotConfig) -> tuple[str, ...]:
-    """What a person can drive this arm with; the leader where the controller finds one as well."""
-    twin = description.get("twin") or {}
-    port = (twin.get("by_id") or twin).get("leader") or config.leader_port
-    leader = port is not None and config.leader_calibration is not None
-    return ("leader", "teleop") if leader else ("teleop",)
+    """What a person can drive this arm with."""
+    return ("teleop",) if leader_port(description, config) is None else ("leader", "teleop")
 
 
 class TeleopService:
