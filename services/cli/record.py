@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from robot.errors import ConfigError
+from services import hub
 from services.cli.progress import counting
 from services.cli.record_live import record_live
 from services.cli.teleop import Driver, HostOption, PortOption, UrlOption
@@ -65,6 +66,10 @@ def record(
     ] = None,
     fps: Annotated[int, typer.Option(min=1, max=120, help="rows a second")] = FPS,
     codec: Annotated[str, typer.Option(help="auto, h264, av1, or one that is in hardware")] = CODEC,
+    push: Annotated[
+        str | None, typer.Option(metavar="USER/NAME", help="upload to the Hugging Face hub afterwards")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="with --push: for everybody to see")] = False,
     url: UrlOption = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
@@ -88,6 +93,12 @@ def record(
     driver = teleop or (Driver.EXPERT if robot == "twin" else Driver.LEADER)
     if driver is Driver.EXPERT and robot != "twin":
         raise ConfigError("the expert knows only the twin: --teleop leader, keyboard, gamepad or dashboard")
+    if public and push is None:
+        raise ConfigError("--public is for --push USER/NAME; without it nothing is uploaded")
+    if push is not None:
+        hub.check_repo_id(push)
+    if driver is Driver.EXPERT and pickup is not None:
+        raise ConfigError("--pickup: the expert puts the cube somewhere else each time, leave it out")
     about: dict[str, object] = {
         "task": task,
         "policy": policy,
@@ -128,6 +139,8 @@ def record(
         typer.echo(json.dumps(result))
     else:
         typer.echo(f"{result['episodes']} episodes in {result['out']}")
+    if push is not None:
+        typer.echo(f"uploaded: {hub.push(Path(str(result['out'])), push, private=not public)}")
 
 
 def _refuse(options: Mapping[str, object], remedy: str) -> None:

@@ -46,7 +46,7 @@ def _told(place: Place) -> RecordingOptions:
     try:
         told = ServiceClient(str(place.url)).get("/v1/recording")
     except CommandError as error:
-        if error.code != "no_recording":
+        if error.code != "not_recording":
             raise
         raise ConfigError(
             f"the service at {place.url} records nothing: start it with so101 record"

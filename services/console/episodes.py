@@ -6,6 +6,7 @@ row and goes after the last one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from services.recording.options import PickupPoint
 
 FINAL = {"succeeded": "success", "failed": "failure", "cancelled": None}
 """Status of a pickup that has ended -> the label of its episode."""
+SEES_S = 1.5
 
 
 class Episodes:
@@ -45,11 +47,12 @@ class Episodes:
             self.finish(None)
         self.begin(self._point() if self._corrections else None)
 
-    def begin(self, told: PickupPoint | None = None) -> None:
+    def begin(self, told: PickupPoint | None = None, lies: PickupPoint | None = None) -> None:
         """Begin an episode; without corrections this finishes the open one.
 
         Args:
             told: where the policy is told that the object lies; only for corrections.
+            lies: where it lies, if that differs from what the recorder finds by itself.
 
         Raises:
             CommandError: a refusal; nothing is open then.
@@ -59,7 +62,7 @@ class Episodes:
         else:
             self._arm.drive()
         try:
-            self._client.post("/v1/recording/next")
+            self._ask_recorder("next", {} if lies is None else {"pickup": lies.model_dump()})
         except CommandError:
             self._end_pickup()
             raise
@@ -78,7 +81,7 @@ class Episodes:
             self.begin(self._point())
         else:
             self._arm.drive()
-            self._client.post("/v1/recording/redo")
+            self._ask_recorder("redo", {})
 
     def discard(self) -> None:
         """Throw the open episode away, or the last one where none is open. Raises CommandError."""
@@ -110,6 +113,18 @@ class Episodes:
         self._say(f"pickup {pickup['status']}{': ' + pickup['detail'] if pickup.get('detail') else ''}")
         if self._client.get("/v1/recording").get("can_label"):
             self._client.post("/v1/recording/finish", {"label": FINAL[pickup["status"]]})
+
+    def _ask_recorder(self, op: str, body: dict[str, Any]) -> None:
+        """Begin a recording; the recorder may see a moment later than the API that somebody drives."""
+        deadline_s = time.monotonic() + SEES_S
+        while True:
+            try:
+                self._client.post(f"/v1/recording/{op}", body)
+                return
+            except CommandError as error:
+                if error.code != "not_running" or time.monotonic() > deadline_s:
+                    raise
+            self._arm.pause()
 
     def _begin_pickup(self, told: PickupPoint | None) -> None:
         """Let the policy drive; rows begin with it."""

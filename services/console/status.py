@@ -45,8 +45,17 @@ def look(client: ServiceClient, *, recording: bool) -> Status:
         mode=str(state.get("mode", "off")),
         faults=tuple(str(fault.get("code")) for fault in severe),
         teleop=client.get("/v1/teleop"),
-        recording=client.get("/v1/recording") if recording else None,
+        recording=_recording(client) if recording else None,
     )
+
+
+def _recording(client: ServiceClient) -> dict[str, Any] | None:
+    try:
+        return client.get("/v1/recording")
+    except CommandError as error:
+        if error.code != "recorder_unavailable":  # which is being started, at first or again
+            raise
+        return None
 
 
 class Watch:

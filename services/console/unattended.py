@@ -164,7 +164,8 @@ class Unattended:
         error_m = rng.normal(0.0, COORDINATE_NOISE_M, 2) * (rng.random() < 0.5)
         until_s = float(rng.uniform(0.5, 5.0)) if rng.random() < 0.5 else PATIENCE_S
         told = PickupPoint(x_m=place.x_m + float(error_m[0]), y_m=place.y_m + float(error_m[1]))
-        self._episodes.begin(told)
+        column = self._client.get("/v1/recording")["pickup"] != "none"
+        self._episodes.begin(told, PickupPoint(x_m=place.x_m, y_m=place.y_m) if column else None)
         self._arm.until(lambda: not scene.ended(), "the policy did not begin")
         began_s = time.monotonic()
         while time.monotonic() - began_s < until_s:
