@@ -8,6 +8,7 @@ opened the next time (:mod:`~robot.recording.recovery`).
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
@@ -294,6 +295,7 @@ class DatasetWriter:
         """
         if self._lock < 0:
             return
+        atexit.unregister(self.close)
         try:
             if self._take is not None and self._take.is_open:
                 if self._take.keep:
@@ -333,6 +335,9 @@ class DatasetWriter:
         if not task.strip():
             raise DatasetError("task: an episode needs a sentence that says what is done")
         self._committer.check()
+        if self._next_take == 0:
+            # A process that ends without closing leaves threads in the middle of encoding: Python aborts.
+            atexit.register(self.close)
         begun = Begun(task, RowLayout(logged_features(self._ledger)).record_bytes, keep)
         try:
             folder = TakeFolder.make(self._scratch, self._next_take)

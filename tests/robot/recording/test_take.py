@@ -25,6 +25,13 @@ from robot.recording.video import VideoWriter
 from robot.recording.writer import DatasetWriter
 
 
+def run(script: str, root: Path) -> subprocess.CompletedProcess[str]:
+    here = Path(__file__).resolve().parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parents[2])])}
+    command = [sys.executable, "-c", script, str(root)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Encoders stand still until the event is set."""
@@ -212,6 +219,22 @@ def test_an_open_take_outlives_its_writer_and_an_open_episode_does_not(tmp_path:
         assert writer.total_episodes == int(keep)
 
 
+def test_a_process_that_ends_without_closing_keeps_what_it_had(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from take_samples import create_labelled, fill
+writer = create_labelled(Path(sys.argv[1]))
+fill(writer, 0, 5).end("success")
+fill(writer, 1, 31)
+raise SystemExit(3)
+"""
+    assert run(script, tmp_path / "d").returncode == 3
+    check_episode(Dataset(tmp_path / "d"), 0, 0, 5, 1)
+    with DatasetWriter.open(tmp_path / "d") as writer:
+        assert [(r.frames, r.episode) for r in writer.recovered] == [(31, 1)]
+
+
 def test_calls_out_of_order_are_refused(tmp_path: Path) -> None:
     with create_labelled(tmp_path / "d") as writer:
         take = writer.begin_take("pick")
@@ -300,16 +323,7 @@ try:
 except DatasetError as error:
     sys.stdout.write(f"{error}\\n")
 """
-    here = Path(__file__).resolve().parent
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parents[2])])}
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "d")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    said = done.stdout.splitlines()
+    said = run(script, tmp_path / "d").stdout.splitlines()
     assert "recording failed" in said[0]
     assert "too large" in said[0]
     assert "dataset repair" in said[1]

@@ -45,6 +45,7 @@ def died_with(root: Path, takes: int, ended: bool, frames: int, cameras: tuple[s
                 encoder.end()
             take.finish()
     os.close(writer._lock)
+    writer._lock = -1
 
 
 @pytest.fixture(scope="module")
