@@ -9,8 +9,11 @@ import typer
 
 from services.cli.dataset_check import check
 from services.cli.dataset_convert import convert
+from services.cli.dataset_delete import delete
 from services.cli.dataset_info import info
 from services.cli.dataset_merge import merge
+from services.cli.dataset_push import push
+from services.cli.dataset_repair import repair
 from services.cli.dataset_view import view
 
 app = typer.Typer(
@@ -28,6 +31,9 @@ def _group() -> None:
 
 app.command("info")(info)
 app.command("check")(check)
+app.command("repair")(repair)
+app.command("delete")(delete)
 app.command("view")(view)
 app.command("convert")(convert)
 app.command("merge")(merge)
+app.command("push")(push)
