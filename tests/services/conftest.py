@@ -218,8 +218,9 @@ class ScriptedController(Thread):
         record["lateness_p99_ms"] = 0.8
         record["chunk_age_ticks"] = -1
         if self.status["mode"] == "running":
-            record["source"] = SOURCES.index(self.status["source"])
-            record["chunk_age_ticks"] = self.chunk_age if self.status["source"] == "policy" else -1
+            source = self.status["source"] or "policy"
+            record["source"] = SOURCES.index(source)
+            record["chunk_age_ticks"] = self.chunk_age if source == "policy" else -1
             elapsed = now - self._run_began
             for phase in self.script:
                 if elapsed < phase[0] or phase is self.script[-1]:
