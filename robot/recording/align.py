@@ -78,7 +78,10 @@ class Aligner:
     # -- what comes ------------------------------------------------------------------------------------------
 
     def add_frames(self, camera: str, frames: Iterable[Frame], looked_s: float) -> None:
-        """Take a camera's next pictures: all that it had by ``looked_s``, in order."""
+        """Take a camera's next pictures: all that it had by ``looked_s``, in order.
+
+        Their indices grow by one, but where pictures were lost on the way.
+        """
         for frame in frames:
             self._frames[camera].append(frame)
             self._times_s[camera].append(frame.time_s)
@@ -176,9 +179,12 @@ class Aligner:
         """The row at a time; ``None`` with ``gap`` set where an input had paused for too long."""
         chosen: dict[str, Frame] = {}
         for camera, frames in self._frames.items():
-            frame = next((each for each in reversed(frames) if each.time_s <= time_s), None)
+            frame, later = _newest(frames, time_s)
             if frame is None or time_s - frame.time_s > PICTURE_GAP_S:
                 self.gap = f"camera {camera} showed nothing new for more than {PICTURE_GAP_S:g} s"
+                return None
+            if later is not None and later.index != frame.index + 1:
+                self.gap = f"pictures of camera {camera} were lost: this machine does not keep up"
                 return None
             chosen[camera] = frame
         before, after = _around(self._reads, time_s), _around(self._ticks, time_s)
@@ -209,6 +215,16 @@ class Aligner:
         for records in (self._ticks, self._reads):
             while len(records) > 1 and float(records[1]["time_s"]) <= self._keep_s:
                 records.popleft()
+
+
+def _newest(frames: Iterable[Frame], time_s: float) -> tuple[Frame | None, Frame | None]:
+    """The newest picture at or before a time, and the one after it."""
+    newest = None
+    for frame in frames:
+        if frame.time_s > time_s:
+            return newest, frame
+        newest = frame
+    return newest, None
 
 
 def _around(records: Sequence[Record], time_s: float) -> tuple[Record, Record] | None:

@@ -26,8 +26,8 @@ _JOIN_S = 2.0
 class Inputs(Protocol):
     """What a session records."""
 
-    def poll(self, aligner: Aligner) -> str | None:
-        """Hand over what has come; the name of a camera of which pictures were lost since the last call."""
+    def poll(self, aligner: Aligner) -> None:
+        """Hand over what has come since the last call."""
 
 
 class CameraFollower(threading.Thread):
@@ -41,8 +41,6 @@ class CameraFollower(threading.Thread):
 
     def __init__(self, runtime: Runtime, camera: str, fps: float) -> None:
         super().__init__(name=f"follow-{camera}", daemon=True)
-        self.lost = 0
-        """Pictures that were overwritten before they were read, or had no room to wait in."""
         self._ring: Attached[FrameRing] = Attached(FrameRing, runtime.frame_name(camera))
         self._waiting: deque[Frame] = deque()
         self._most = max(2, round(LONGEST_QUEUE_S * fps))
@@ -68,10 +66,8 @@ class CameraFollower(threading.Thread):
             self._seen, self._next = ring, newest
         for index in range(max(self._next, 1), newest + 1):
             frame = ring.read(index)
-            if frame is None or len(self._waiting) >= self._most:
-                self.lost += 1
-            else:
-                self._waiting.append(frame)
+            if frame is not None and len(self._waiting) < self._most:
+                self._waiting.append(frame)  # else it is lost, which the next one's index tells
         self._next = newest + 1
         self._looked_s = now_s
 
@@ -97,22 +93,16 @@ class LiveInputs:
     def __init__(self, runtime: Runtime, cameras: Sequence[tuple[str, float]]) -> None:
         self._telemetry: Attached[TelemetryRing] = Attached(TelemetryRing, runtime.telemetry_name)
         self._followers = {name: CameraFollower(runtime, name, fps) for name, fps in cameras}
-        self._lost = dict.fromkeys(self._followers, 0)
         self._tick = -1
         for follower in self._followers.values():
             follower.start()
 
-    def poll(self, aligner: Aligner) -> str | None:
+    def poll(self, aligner: Aligner) -> None:
         """See :class:`Inputs`."""
-        overrun = None
         for name, follower in self._followers.items():
-            lost = follower.lost
-            if lost != self._lost[name]:
-                self._lost[name], overrun = lost, name
             aligner.add_frames(name, *follower.taken())
         now_s = time.monotonic()
         aligner.add_ticks(self._ticks(), now_s)
-        return overrun
 
     def close(self) -> None:
         """Let go of the rings."""

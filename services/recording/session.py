@@ -254,7 +254,7 @@ class Session:
 
     def poll(self) -> None:
         """Take what has come and go on with what is to be done; a hundred times a second or so."""
-        overrun = self._inputs.poll(self.aligner)
+        self._inputs.poll(self.aligner)
         news = self.keeper.poll(busy=self.episode is not None)
         self.message = news or self.message
         if self._now_s() - self._free_looked_s >= DISK_LOOK_S:
@@ -263,7 +263,7 @@ class Session:
             if self.episode is not None and self.episode.waiting_until_s is None:
                 self._add(self.episode, row)
         if self.episode is not None and self.episode.waiting_until_s is None:
-            self._watch(self.episode, overrun)
+            self._watch(self.episode)
         if self.episode is not None and self.episode.waiting_until_s is not None:
             self._hand_over_if_due(self.episode, self.episode.waiting_until_s)
         if self.again_s is not None and self._now_s() >= self.again_s:
@@ -297,12 +297,9 @@ class Session:
         while self._made_s[0] < self._now_s() - RATE_S:
             self._made_s.popleft()
 
-    def _watch(self, episode: Episode, overrun: str | None) -> None:
+    def _watch(self, episode: Episode) -> None:
         """Whether the episode goes on."""
-        if overrun is not None:
-            words = f"pictures of camera {overrun} were lost: this machine does not keep up"
-            self._stop(episode, words)
-        elif self.aligner.gap is not None:
+        if self.aligner.gap is not None:
             self._stop(episode, self.aligner.gap)
         elif episode.ending:
             if self.aligner.done or self._now_s() > self._ending_until_s:
@@ -320,7 +317,8 @@ class Session:
 
     def _stop(self, episode: Episode, reason: str) -> None:
         """End an episode that cannot go on; what it has is kept."""
-        log.warning("episode %d was stopped: %s", episode.number, reason)
+        self.message = f"episode {episode.number} was stopped: {reason}"
+        log.warning("%s", self.message)
         episode.reason = reason
         self._close(episode)
 

@@ -61,11 +61,13 @@ class Robot:
         self.now_s = 1000.0
         self.mode, self.source, self.run_id = "running", "leader", 7
         self.silent: set[str] = set()
-        self.overrun: str | None = None
+        self.losing: set[str] = set()
+        """Cameras of which every second picture is overwritten before it was read."""
         self._ticks = round(self.now_s * 60)
         self._frames = {name: round(self.now_s * 30) for name in CAMERAS}
+        self._index = dict.fromkeys(CAMERAS, 0)
 
-    def poll(self, aligner: Aligner) -> str | None:
+    def poll(self, aligner: Aligner) -> None:
         ticks = []
         while (self._ticks + 1) / 60 <= self.now_s:
             self._ticks += 1
@@ -76,12 +78,11 @@ class Robot:
             frames = []
             while (self._frames[name] + 1) / 30 + 0.004 * place <= self.now_s:
                 self._frames[name] += 1
+                number = self._frames[name]
                 if name not in self.silent:
-                    number = self._frames[name]
-                    frames.append(Frame(picture(number), number / 30 + 0.004 * place, number))
+                    self._index[name] += 1 + (name in self.losing)
+                    frames.append(Frame(picture(number), number / 30 + 0.004 * place, self._index[name]))
             aligner.add_frames(name, frames, self.now_s)
-        overrun, self.overrun = self.overrun, None
-        return overrun
 
 
 def at_once(call: Callable[[], Any]) -> Future[Any]:
