@@ -225,6 +225,7 @@ class Session:
         """Begin as soon as it can be done; without a gap, where an episode is just being ended."""
         follows = self.episode is not None and self.episode.ending
         self._next, self._after_s, self.again_s = about, self._now_s() if follows else None, None
+        self.message = "the next episode begins"
 
     def _finish(self, body: Finish) -> None:
         """End the open episode, if there is one, at this time."""
@@ -334,7 +335,8 @@ class Session:
         if not said and self.keeper.problem is None and self._now_s() < until_s and episode.take.length > 0:
             return
         self.episode = None
-        self._follows_s = episode.last_s if self._next is not None else None
+        at_once = self._next is not None and self._after_s is not None
+        self._follows_s = episode.last_s if at_once else None
         why = f": {episode.reason}" if episode.reason else ""
         if episode.take.length == 0:
             episode.take.discard()

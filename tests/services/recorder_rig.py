@@ -86,7 +86,7 @@ class RecorderRig:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(command, env=environment)
         if until_idle:
-            self.until(lambda told: told["state"] == "idle")
+            self.until(lambda told: told["state"] == "idle", 60.0)
 
     def told(self) -> dict[str, Any]:
         """The status of the present process; empty before it has one."""

@@ -93,9 +93,15 @@ def test_next_leaves_no_pause(recording: Recording, out: Path) -> None:
     told = status(recording.session, CAMERAS, recording.robot.now_s)
     assert 0 < told["end_to_start_ms"] < 70
     assert told["task"] == "put it back"
+    recording.do("finish", label="success")
+    recording.pass_time(3.0)
+    recording.do("next")
+    recording.pass_time(0.5)
+    assert status(recording.session, CAMERAS, recording.robot.now_s)["end_to_start_ms"] < 70, "no reset"
+    recording.do("discard")
     recording.end()
     dataset = Dataset(out)
-    assert [dataset.load(k)["success"][0] for k in range(3)] == [0, 1, -1]
+    assert [dataset.load(k)["success"][0] for k in range(3)] == [0, 1, 1]
     assert sum(episodes(out)) >= 3 * 29
     assert [dataset.episode(k).tasks[0] for k in (1, 2)] == ["pick up the cube", "put it back"]
     for camera in CAMERAS:  # not a picture between two episodes is left out
