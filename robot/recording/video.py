@@ -182,7 +182,8 @@ def copy_video(source: Path, target: Path, count: int) -> int:
         return 0
     found = 0
     try:
-        with av.open(str(target), "w", format="mp4") as out:
+        # A file of our own: one that FFmpeg opened stays open when the disk is full.
+        with target.open("wb") as file, av.open(file, "w", format="mp4") as out:
             copy = out.add_stream_from_template(first.stream, opaque=True)
             for packet in itertools.chain((first,), packets):
                 if found < count:
