@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from services.api import state as view
 from services.api.context import Ctx
 from services.api.feeds import CameraFeed
+from services.api.models import PixelPoint
+from services.api.pickups import pixel_to_table
 from services.api.problems import Problem
 
 router = APIRouter(prefix="/v1/cameras", tags=["cameras"])
@@ -50,6 +52,18 @@ async def stream(name: str, context: Ctx) -> StreamingResponse:
     return StreamingResponse(
         _parts(context.feeds[name]), media_type=media_type, headers={"Cache-Control": "no-store"}
     )
+
+
+@router.get("/{name}/table", summary="What a pixel shows of the table")
+async def table(
+    name: str,
+    context: Ctx,
+    u: Annotated[float, Query(ge=0, le=4096, allow_inf_nan=False)],
+    v: Annotated[float, Query(ge=0, le=4096, allow_inf_nan=False)],
+) -> dict[str, float]:
+    """The point of the table that a pixel of a calibrated camera shows. 422 where there is none."""
+    x_m, y_m = pixel_to_table(context, PixelPoint(camera=context.camera(name).name, u=u, v=v))
+    return {"x_m": x_m, "y_m": y_m}
 
 
 async def _parts(feed: CameraFeed) -> AsyncIterator[bytes]:

@@ -1,7 +1,7 @@
 """The dashboard at ``/``: cameras, joints, runs, faults, and a stop button that is always in reach.
 
-What a person commands goes over plain HTTP to the same routes as everybody's requests (page.js); what the
-page shows is pushed to it. Nothing is loaded from outside: it works without a network.
+What a person commands goes over plain HTTP to the same routes as everybody's requests (page.js, drive.js);
+what the page shows is pushed to it. Nothing is loaded from outside: it works without a network.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ FOLDER = Path(__file__).resolve().parent
 def mount(app: FastAPI, context: Context) -> None:
     """Add the dashboard to the API's app. After this, no route can be added to ``app``."""
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
-    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    scripts = [(FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "drive.js")]
 
     @ui.page("/", title=f"SO-101 {context.config.name}", response_timeout=10.0)  # type: ignore[untyped-decorator]
     def page() -> None:
         ui.add_css(style)
-        ui.add_body_html(f"<script>{script}</script>")
+        for script in scripts:
+            ui.add_body_html(f"<script>{script}</script>")
         build(context)
 
     ui.run_with(

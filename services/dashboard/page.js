@@ -27,6 +27,9 @@
   };
 
   window.so101 = {
+    toast,
+    post: send,
+    clicked: () => false,  // drive.js: whether a click means something else than a pickup
     start: async () => { if (await send("/v1/start")) toast("Going to the ready pose"); },
     stop: async () => { if (await send("/v1/stop", { level: "hold" })) toast("Stopped, holding"); },
     pick: async (camera, u, v) => {
@@ -68,10 +71,12 @@
       const u = (event.clientX - frame.left) / frame.width * view.dataset.width - 0.5;
       const v = (event.clientY - frame.top) / frame.height * view.dataset.height - 0.5;
       const at = (value, size) => Math.min(Math.max(value, 0), size - 1);
+      if (event.target.closest(".tool")) return;
       const cross = view.querySelector(".cross");
       cross.setAttribute("transform", `translate(${u} ${v})`);
       cross.style.display = "";
-      window.so101.pick(view.dataset.camera, at(u, view.dataset.width), at(v, view.dataset.height));
+      const spot = [view.dataset.camera, at(u, view.dataset.width), at(v, view.dataset.height)];
+      if (!window.so101.clicked(...spot)) window.so101.pick(...spot);
     });
   };
 

@@ -12,6 +12,8 @@ from robot.config import CameraConfig
 from robot.joints import JOINTS
 from services.api import state as view
 from services.api.context import Context
+from services.dashboard.capture import CapturePanel
+from services.dashboard.drive import DrivePanel
 from services.dashboard.panels import EventsPanel, FaultsPanel, JointsPanel, RunsPanel, twin_panel
 from services.dashboard.views import camera_view
 
@@ -38,6 +40,9 @@ def build(context: Context) -> None:
                 _camera_panel(context, camera)
             updates.append(RunsPanel(context).update)
         with ui.element("div").classes("column"):
+            if context.description.get("recording"):
+                updates.append(CapturePanel(context).update)
+            updates.append(DrivePanel(context).update)
             for camera in others:
                 _camera_panel(context, camera)
             updates.append(JointsPanel(JOINTS).update)
@@ -62,7 +67,8 @@ def build(context: Context) -> None:
 
 def _camera_panel(context: Context, camera: CameraConfig) -> None:
     table_map = context.table_maps.get(camera.name)
-    hint = ": click on what to pick up" if table_map is not None else ""
+    clickable = table_map is not None and context.description.get("policy") is not None
+    hint = ": click on what to pick up" if clickable else ""
     outline = context.kinematics.reachable_outline()
     with ui.element("div").classes("panel"):
         ui.html(f"<h2>{camera.name} camera{hint}</h2>", sanitize=False)

@@ -1,0 +1,154 @@
+// Driving by hand: buttons that are held, the ring in the picture, the gripper's slider, a gamepad; and the
+// recorder's buttons. Intents go over one socket. The arm stops a quarter of a second after the last of a held
+// button or stick, and at once when it is let go.
+(() => {
+  const PERIOD_MS = 80, DEAD = 0.15;
+  const FAST = { v: 0.12, turn: 60, jaws: 80 };
+  const { post, toast } = window.so101;
+  const drives = () => document.querySelector(".drive.teleop") !== null;
+
+  let socket = null;
+  const intend = (intent) => {
+    if (!socket || socket.readyState > 1) {
+      socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/v1/teleop/intents`);
+      socket.onmessage = (event) => toast(JSON.parse(event.data).detail);
+    }
+    const said = JSON.stringify(intent);
+    if (socket.readyState === 1) socket.send(said);
+    else socket.addEventListener("open", () => socket.send(said), { once: true });
+  };
+
+  // -- held buttons ---------------------------------------------------------------------------------------
+  let held = null;
+  const release = () => {
+    if (held) { held = null; intend({ kind: "halt" }); }
+  };
+  const hold = (intent) => { held = { kind: "jog", ...intent }; intend(held); };
+  document.addEventListener("pointerdown", (event) => {
+    const key = event.target.closest("[data-jog]");
+    if (!key || event.button !== 0) return;
+    event.preventDefault();
+    key.setPointerCapture(event.pointerId);
+    hold(JSON.parse(key.dataset.jog));
+  });
+  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) document.addEventListener(end, release);
+  document.addEventListener("keydown", (event) => {
+    const key = event.key === "Enter" && event.target.closest && event.target.closest("[data-jog]");
+    if (key && !event.repeat) hold(JSON.parse(key.dataset.jog));
+  });
+  document.addEventListener("keyup", (event) => { if (event.key === "Enter") release(); });
+  window.addEventListener("blur", release);
+  document.addEventListener("visibilitychange", release);
+  document.addEventListener("input", (event) => {
+    if (event.target.matches(".jaws")) intend({ kind: "gripper", gripper_pct: Number(event.target.value) });
+  });
+
+  // -- a gamepad ------------------------------------------------------------------------------------------
+  const stick = (value) => {
+    const size = Math.max(0, (Math.abs(value) - DEAD) / (1 - DEAD));
+    return Math.sign(value) * size * size;
+  };
+  let moved = false;
+  const gamepad = () => {
+    const pad = [...(navigator.getGamepads ? navigator.getGamepads() : [])].find((one) => one && one.mapping === "standard");
+    if (!pad) { if (moved) { moved = false; intend({ kind: "halt" }); } return; }
+    const button = (index) => (pad.buttons[index] ? pad.buttons[index].value : 0);
+    const [right, back, roll, down] = [0, 1, 2, 3].map((axis) => stick(pad.axes[axis] || 0));
+    const jog = {
+      vx_mps: -back * FAST.v, vy_mps: -right * FAST.v, vz_mps: -down * FAST.v, roll_dps: roll * FAST.turn,
+      pitch_dps: (button(4) - button(5)) * FAST.turn, gripper_pps: (button(7) - button(6)) * FAST.jaws,
+    };
+    if (Object.values(jog).some((speed) => speed !== 0)) { moved = true; intend({ kind: "jog", ...jog }); }
+    else if (moved) { moved = false; intend({ kind: "halt" }); }
+  };
+  setInterval(() => {
+    if (!drives()) { held = null; moved = false; return; }
+    if (held) intend(held); else gamepad();
+  }, PERIOD_MS);
+
+  // -- the ring in the picture ----------------------------------------------------------------------------
+  const apply = (map, x, y) => {
+    const [a, b, w] = map.map((row) => row[0] * x + row[1] * y + row[2]);
+    return [a / w, b / w];
+  };
+  const maps = (view) => ({ toTable: JSON.parse(view.dataset.toTable), toPixel: JSON.parse(view.dataset.toPixel) });
+  const pixel = (view, event) => {
+    const frame = view.getBoundingClientRect();
+    return [
+      (event.clientX - frame.left) / frame.width * view.dataset.width - 0.5,
+      (event.clientY - frame.top) / frame.height * view.dataset.height - 0.5,
+    ];
+  };
+  const place = (ring, [u, v]) => ring.setAttribute("transform", `translate(${u} ${v})`);
+  let tool = null, grabbed = null, sent = 0;
+  // Where the ring was taken counts, not where it is: the tool is above the table that the picture is mapped to.
+  document.addEventListener("pointerdown", (event) => {
+    const ring = event.target.closest(".tool");
+    if (!ring || !tool || !drives()) return;
+    event.preventDefault();
+    const view = ring.closest(".view");
+    ring.setPointerCapture(event.pointerId);
+    const { toTable } = maps(view);
+    grabbed = { view, ring, from: apply(toTable, ...pixel(view, event)), tool, toTable };
+  });
+  document.addEventListener("pointermove", (event) => {
+    if (!grabbed || performance.now() - sent < PERIOD_MS) return;
+    sent = performance.now();
+    drag(event);
+  });
+  const drag = (event) => {
+    const { view, ring, from, toTable } = grabbed;
+    const at = apply(toTable, ...pixel(view, event));
+    place(ring, pixel(view, event));
+    intend({ kind: "goto", x_m: grabbed.tool[0] + at[0] - from[0], y_m: grabbed.tool[1] + at[1] - from[1] });
+  };
+  document.addEventListener("pointerup", (event) => {
+    if (!grabbed) return;
+    drag(event);
+    grabbed = null;
+  });
+  document.addEventListener("pointercancel", () => { grabbed = null; });
+
+  // The ring and the slider follow the arm, while a person drives it.
+  let telemetry = null;
+  setInterval(() => {
+    const on = drives() && !document.hidden;
+    if (on && !telemetry) {
+      telemetry = new WebSocket(`${location.origin.replace(/^http/, "ws")}/v1/telemetry?hz=8`);
+      telemetry.onmessage = (event) => show(JSON.parse(event.data));
+      telemetry.onclose = () => { telemetry = null; };
+    } else if (!on && telemetry) telemetry.close();
+  }, 300);
+  const show = (record) => {
+    if (!record.tool_m || !record.position) return;
+    tool = record.tool_m;
+    document.querySelectorAll(".view[data-to-pixel]").forEach((view) => {
+      if (!grabbed) place(view.querySelector(".tool"), apply(maps(view).toPixel, tool[0], tool[1]));
+    });
+    document.querySelectorAll(".jaws").forEach((jaws) => {
+      if (document.activeElement !== jaws) jaws.value = record.goal[5];
+    });
+  };
+
+  // -- recording ------------------------------------------------------------------------------------------
+  let object = null;
+  const where = () => (object ? { pickup: object } : {});
+  const mark = (camera, u, v) => {
+    fetch(`/v1/cameras/${camera}/table?u=${u}&v=${v}`).then((answer) => answer.json()).then((point) => {
+      object = { x_m: point.x_m, y_m: point.y_m };
+      toast(`The object lies at x ${point.x_m.toFixed(3)}, y ${point.y_m.toFixed(3)} m`);
+    }).catch(() => toast("The service does not answer."));
+    return true;
+  };
+  Object.assign(window.so101, {
+    record: (op, body) => post(`/v1/recording/${op}`, body || {}),
+    next: () => post("/v1/recording/next", where()),
+    redo: () => post("/v1/recording/redo", where()),
+    clicked: (camera, u, v) => {
+      if (document.querySelector(".capture.places")) return mark(camera, u, v);
+      const driven = drives() || document.querySelector(".drive.leader") !== null;
+      if (driven) toast("You are driving: end it before a pickup, or drag the ring");
+      return driven;
+    },
+  });
+})();
