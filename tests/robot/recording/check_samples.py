@@ -128,6 +128,11 @@ def edit_column(path: Path, name: str, change: Callable[[np.ndarray], np.ndarray
     pq.write_table(table.set_column(table.schema.get_field_index(name), field, new), path)
 
 
+def footerless(path: Path) -> None:
+    """Cut the end of a parquet file off, as a killed writer does."""
+    path.write_bytes(path.read_bytes()[:-12])
+
+
 def encode(path: Path, images: list[np.ndarray], fps: int = 30) -> None:
     growing = path.with_suffix(".part.mp4")
     writer = VideoWriter(growing, *SIZE_PX, fps, CODECS["h264"])

@@ -18,6 +18,7 @@ from check_samples import (
     edit_column,
     edit_info,
     encode,
+    footerless,
     pack,
     pictures,
     row_file,
@@ -134,13 +135,6 @@ def cut_off(path: Callable[[Path], Path], keep: float) -> Seed:
     def seed(root: Path) -> None:
         content = path(root).read_bytes()
         path(root).write_bytes(content[: int(len(content) * keep)])
-
-    return seed
-
-
-def footerless(path: Callable[[Path], Path]) -> Seed:
-    def seed(root: Path) -> None:
-        path(root).write_bytes(path(root).read_bytes()[:-12])
 
     return seed
 
@@ -265,9 +259,9 @@ DEFECTS: dict[str, tuple[Seed, set[tuple[str, int | None]]]] = {
     "all pictures of a camera late": (all_shifted, {("video_shifted", None)}),
     "mp4 cut off": (cut_off(lambda root: video_file(root, 1), 0.6), {("video_broken", 1)}),
     "mp4 broken in the middle": (corrupt_pictures, {("video_broken", 1)}),
-    "data without footer": (footerless(lambda root: data_file(root, 1)), {("parquet_broken", 1)}),
+    "data without footer": (lambda root: footerless(data_file(root, 1)), {("parquet_broken", 1)}),
     "episode table without footer": (
-        footerless(lambda root: row_file(root, 1)),
+        lambda root: footerless(row_file(root, 1)),
         {("parquet_broken", None)},
     ),
     "one episode in -100..100": (m100_in_one, {("units_mixed", 1)}),
@@ -365,7 +359,7 @@ SHARED: dict[str, tuple[Seed, set[tuple[str, int | None]]]] = {
         {("video_length", 2)},
     ),
     "rows of all without footer": (
-        footerless(lambda root: data_file(root, 0)),
+        lambda root: footerless(data_file(root, 0)),
         {("parquet_broken", None)},
     ),
 }
@@ -388,7 +382,7 @@ def test_without_decoding_what_files_say_is_still_found(good: Path, tmp_path: Pa
 
 def test_all_that_can_be_checked_is_checked(good: Path, tmp_path: Path) -> None:
     root = copy(good, tmp_path / "d")
-    footerless(lambda root: data_file(root, 0))(root)
+    footerless(data_file(root, 0))
     video_file(root, 1).unlink()
     video(black)(root)
     edit_column(data_file(root, 2), STATE, at(33, 2, np.nan))
