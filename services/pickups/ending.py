@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from robot.errors import CommandError
-from services.pickups.watch import Robot
+from services.pickups.robot import Robot
 
 log = logging.getLogger(__name__)
 DEALT_WITH = frozenset({"off", "fault", "parking"})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from services.pickups.model import Refusal
-from services.pickups.watch import Robot, worst_fault
+from services.pickups.robot import Robot
+from services.pickups.watch import worst_fault
 
 START = "POST /v1/start"
 CLEAR = "look at the arm, POST /v1/faults/clear, then POST /v1/start"

@@ -26,7 +26,8 @@ from services.pickups.readiness import (
     check_policy_worker,
     check_service_faults,
 )
-from services.pickups.watch import Robot, RunEnd, RunWatch, worst_fault
+from services.pickups.robot import Robot
+from services.pickups.watch import RunEnd, RunWatch, worst_fault
 
 log = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from robot.joints import GRIPPER
-from robot.seams import Frame
 from robot.telemetry import MODES, Record, person_drives
 from services.evidence import ArmSample, GripperEvidence
+from services.pickups.robot import Robot
 
 PERIOD_S = 1 / 30
 ACCEPT_S = 0.6
@@ -27,40 +27,6 @@ NEEDED = {
 }
 """Children whose death ends a run, and how that is told."""
 SEVERE = frozenset({"hold", "park", "release"})
-
-
-class Robot(Protocol):
-    """What a pickup needs of the link to the other processes."""
-
-    def newest(self) -> Record | None:
-        """The newest telemetry record."""
-
-    def since(self, tick: int) -> list[Record]:
-        """Records after a tick, oldest first."""
-
-    def status(self) -> dict[str, Any]:
-        """The controller's status."""
-
-    def worker(self) -> dict[str, Any]:
-        """The policy worker's status."""
-
-    def service(self) -> dict[str, Any]:
-        """The supervisor's board."""
-
-    def frame(self, camera: str) -> Frame | None:
-        """The newest picture of a camera."""
-
-    def controller_alive(self) -> bool:
-        """Whether the controller wrote telemetry a moment ago."""
-
-    def camera(self, name: str) -> dict[str, Any]:
-        """What the camera process says of one camera: ``state``, ``error``, ``findings`` and more."""
-
-    async def controller(self, op: str, timeout_s: float = 1.0, **arguments: Any) -> dict[str, Any]:
-        """Command the controller."""
-
-    async def policy_worker(self, op: str, timeout_s: float = 1.0, **arguments: Any) -> dict[str, Any]:
-        """Command the policy worker."""
 
 
 @dataclass(frozen=True, slots=True)

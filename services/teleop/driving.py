@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from robot.telemetry import MODES, person_drives
 from robot.teleop.latency import LagMeter
 from services.pickups.model import Pickup
-from services.pickups.watch import ControllerWatch, Robot, RunEnd
+from services.pickups.robot import Robot
+from services.pickups.watch import ControllerWatch, RunEnd
 
 
 @dataclass(slots=True)

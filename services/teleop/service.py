@@ -15,8 +15,9 @@ from robot.teleop.intents import Halt, Intent, TeleopClient
 from services.pickups import Pickup, PickupService, Refusal
 from services.pickups.ending import end_run
 from services.pickups.readiness import check_arm, check_controller, check_service_faults
+from services.pickups.robot import Robot
 from services.pickups.service import SEE_LOG
-from services.pickups.watch import ACCEPT_S, Robot, RunEnd
+from services.pickups.watch import ACCEPT_S, RunEnd
 from services.ports import leader_port
 from services.teleop.driving import Driving
 
