@@ -29,6 +29,10 @@ def checks(context: Context) -> dict[str, str]:
         stale = f"no fresh picture: {why}" if why else "no fresh picture"
         blind = [f["message"] for f in context.link.camera(camera.name).get("findings", ()) if f["blinds"]]
         found[f"camera {camera.name}"] = stale if not fresh else blind[0] if blind else "ok"
+    if context.description.get("recording"):
+        told = context.link.recorder()
+        there = told.get("state") not in {None, "opening", "failed"}
+        found["recorder"] = "ok" if there else str(told.get("message") or "being started")
     severe = [f for f in view.faults(context) if f.get("severity") in {"hold", "park", "release"}]
     found["faults"] = "ok" if not severe else ", ".join(str(fault.get("code")) for fault in severe)
     return found

@@ -66,6 +66,7 @@ def post(service: Service, call: str, status: int, **body: Any) -> dict[str, Any
 def test_a_session_over_http(service: Service, recorded: ScriptedRecorder, tmp_path: Path) -> None:
     point = {"x_m": 0.2, "y_m": 0.1}
     assert told(service)["state"] == "idle"
+    assert service.http.get("/readyz").json()["checks"]["recorder"] == "ok"
     assert post(service, "next", 200, pickup=point)["state"] == "finishing"
     service.until(lambda: told(service)["frames"] > 20)
     post(service, "next", 200, pickup=point, label="success", task="stack")
@@ -118,6 +119,7 @@ def test_without_a_recorder_there_is_none(service: Service, tmp_path: Path) -> N
         answer = service.http.request("POST" if call else "GET", f"/v1/recording{call}")
         assert (answer.status_code, answer.json()["code"]) == (404, "not_recording")
     service.description["recording"] = {"pickup": "none"}
+    assert service.http.get("/readyz").json()["checks"]["recorder"] == "being started"
     assert service.http.get("/v1/recording").status_code == 503
     answer = service.http.post("/v1/recording/next")
     assert (answer.status_code, answer.json()["code"]) == (503, "recorder_unavailable")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -130,6 +131,23 @@ def test_the_arm_is_parked_while_the_api_takes_a_stop(tmp_path: Path) -> None:
     for policy in (True, False):
         names = [spec.name for spec in service_specs(Runtime(tmp_path / "so101-x"), policy=policy)]
         assert names[-2:] == ["api", "controller"]  # they end in reverse
+
+
+def test_the_recorder_is_told_first_and_has_its_cameras_to_the_end(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = {s.name: s for s in service_specs(Runtime(tmp_path / "so101-x"), policy=False, recording=True)}
+    assert list(specs) == ["cameras", "recorder", "api", "controller"]
+    assert [spec.name for spec in specs.values() if spec.early] == ["recorder"]
+    recorder = supervisor.children["controller"]  # the one that ends last
+    recorder.spec = dataclasses.replace(recorder.spec, early=True)
+    until(supervisor, lambda: supervisor.children["worker"].info.state == "running")
+    told: list[int] = []
+    real = subprocess.Popen.terminate
+    monkeypatch.setattr(subprocess.Popen, "terminate", lambda p: (told.append(p.pid), real(p)))
+    first, second = pid(supervisor, "controller"), pid(supervisor, "worker")
+    supervisor.stop()
+    assert told == [first, second, first] and not alive(first) and not alive(second)
 
 
 PARKING = """
