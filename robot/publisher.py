@@ -14,7 +14,7 @@ from robot.modes import Modes
 from robot.realtime import RealTime
 from robot.safety.faults import FaultBook
 from robot.safety.gate import GateResult
-from robot.seams import ArmState, FloatArray
+from robot.seams import ArmState, FloatArray, Source
 from robot.sources import TeleopStatus
 from robot.telemetry import MODES, SOURCES, Record, empty_record
 
@@ -65,6 +65,7 @@ class Publisher:
         self._published: Any = None
         self._teleop: TeleopStatus | None = None
         self._teleop_period = max(1, round(control_hz / TELEOP_HZ))
+        self._asked: Source | None = None
         self._age = 0
 
     @property
@@ -108,10 +109,7 @@ class Publisher:
 
     def _tell_status(self, status: Callable[[bytes], None]) -> None:
         modes = self._modes
-        self._age = (self._age + 1) % self._teleop_period
-        if self._age == 0:
-            self._teleop = modes.teleop
-        teleop = self._teleop if modes.mode == "running" else None
+        teleop = self._teleop_now()
         now = (modes.mode, modes.run_id, modes.source_name, modes.reason, tuple(self._faults), teleop)
         if now == self._published:
             return
@@ -129,6 +127,15 @@ class Publisher:
             "teleop": None if teleop is None else teleop.as_json(),
         }
         status(to_json(text))
+
+    def _teleop_now(self) -> TeleopStatus | None:
+        """How a person's source stands, looked at ``TELEOP_HZ`` times a second and when another drives."""
+        source = self._modes.source
+        self._age += 1
+        if source is not self._asked or self._age >= self._teleop_period:
+            self._asked, self._age = source, 0
+            self._teleop = self._modes.teleop
+        return self._teleop
 
 
 def _source(modes: Modes) -> int:
