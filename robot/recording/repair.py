@@ -159,16 +159,19 @@ class Repair:
 
     def _lost(self) -> dict[int, str]:
         """Episodes that are not whole, and why."""
-        lost = {f.episode: f.message for f in reversed(self._of(BROKEN)) if f.episode is not None}
-        for finding in self._of(frozenset({"parquet_broken", "row_count"})):
-            number = finding.episode
-            if number is None or number in lost:
-                continue
-            if finding.code == "parquet_broken" or not mend_length(self._seen, number):
-                lost[number] = finding.message
-        spans = [f for f in self._of(frozenset({"video_span"})) if f.episode is not None]
-        astray = mend_spans(self._seen, {f.episode for f in spans if f.episode is not None} - lost.keys())
-        return {f.episode: f.message for f in spans if f.episode in astray and f.episode is not None} | lost
+        wrong = {f.episode for f in self._of(frozenset({"row_count"})) if f.episode is not None}
+        # Where only the table's length is wrong, pictures were counted against it too.
+        relength = {number for number in wrong if mend_length(self._seen, number)}
+        codes = BROKEN | {"parquet_broken", "row_count"}
+        lost = {
+            f.episode: f.message
+            for f in reversed(self._of(codes))
+            if f.episode is not None
+            and not (f.episode in relength and f.code in ("row_count", "video_length"))
+        }
+        spans = {f.episode: f.message for f in self._of(frozenset({"video_span"})) if f.episode is not None}
+        astray = mend_spans(self._seen, spans.keys() - lost.keys())
+        return {number: spans[number] for number in astray} | lost
 
     def _rebuild(self) -> Path:
         wrong_stats = bool(self._of(frozenset({"stats_wrong"})))
