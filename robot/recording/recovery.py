@@ -14,7 +14,7 @@ from robot.recording.meta import EpisodeMeta
 from robot.recording.rows import RowLayout
 from robot.recording.scratch import Begun, TakeFolder, takes
 from robot.recording.stats import ImageStats, Stats
-from robot.recording.video import decoded, whole_packets
+from robot.recording.video import cut_to_fragments, decoded, whole_packets
 
 MIN_S = 1.0
 """An open take shorter than this is no episode."""
@@ -83,6 +83,9 @@ def _recover(ledger: Ledger, folder: TakeFolder) -> Recovered | None:
     if ended is not None and frames >= ended.length:
         episode = commit_take(ledger, folder, begun.task, ended.length, ended.label, stats, cut=True)
         return Recovered(ended.length, None, episode.index, None)
+    if not begun.keep:
+        folder.remove()
+        return None
     known = rows if ended is None else max(rows, ended.length)
     reason = f"its writer was killed or its disk failed: {frames} of at least {known} frames are whole"
     if frames < MIN_S * ledger.fps:
@@ -105,6 +108,9 @@ def _unreadable(begun: Begun | None, layout: RowLayout) -> str | None:
 def _whole_frames(ledger: Ledger, folder: TakeFolder, rows: int) -> tuple[int, dict[str, Stats]]:
     """How many frames have their row and all their pictures, and the statistics of those pictures."""
     videos = {feature.name: folder.video(feature.name) for feature in ledger.videos}
+    for path in videos.values():
+        if path.exists():
+            cut_to_fragments(path)
     frames = min([rows, *(sum(1 for _ in whole_packets(path)) for path in videos.values())])
     while frames > 0:
         stats, decodable = {}, frames

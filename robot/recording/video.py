@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -30,6 +31,10 @@ _ALONE_PX = 640 * 480
 
 _FRAGMENTED = {"movflags": "frag_every_frame+empty_moov+default_base_moof", "flush_packets": "1"}
 """Every picture is whole in the file as soon as it is encoded, whatever happens to the writer."""
+
+
+_BOX = struct.Struct(">I4s")
+"""Head of a part of an mp4 file: its length with the head, and its kind."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +200,25 @@ def copy_video(source: Path, target: Path, count: int) -> int:
     return found
 
 
+def cut_to_fragments(path: Path) -> None:
+    """Take a growing video's last fragment away where it is not whole: FFmpeg may refuse the file for it.
+
+    Raises:
+        OSError: the file cannot be read or cut.
+    """
+    size, end, position = path.stat().st_size, 0, 0
+    with path.open("r+b") as file:
+        while position + _BOX.size <= size:
+            file.seek(position)
+            length, kind = _BOX.unpack(file.read(_BOX.size))
+            if length < _BOX.size or position + length > size:
+                break
+            position += length
+            if kind in (b"moov", b"mdat"):
+                end = position
+        file.truncate(end)
+
+
 def whole_packets(path: Path) -> Iterator[Any]:
     """The encoded pictures of a video from the first to the last before a broken one."""
     try:
@@ -204,6 +228,8 @@ def whole_packets(path: Path) -> Iterator[Any]:
                 step = packet.pts if k == 1 else step
                 if packet.is_corrupt or packet.pts is None or packet.pts != k * (step or 0):
                     return
+                if bytes(packet)[-2:] == b"\0\0":
+                    return  # No picture ends so: its last page never reached the disk.
                 yield packet
     except (av.FFmpegError, OSError, IndexError):
         return

@@ -15,7 +15,7 @@ from take_samples import Killed, check_episode, check_stats, create_labelled, di
 
 from robot.recording.files import read_json
 from robot.recording.reader import Dataset
-from robot.recording.video import whole_packets
+from robot.recording.scratch import Ended, TakeFolder
 from robot.recording.writer import DatasetWriter
 
 FRAMES = 40
@@ -131,30 +131,27 @@ def test_files_cut_anywhere_give_every_frame_they_hold(
     (take,) = (root / ".recording").glob("take-*")
     files = [take / "rows.bin", *sorted(take.glob("*.mp4"))]
     row_bytes = files[0].stat().st_size // FRAMES
-    whole = []
+    begun, whole = [], []
     for k, path in enumerate(files):
         content = path.read_bytes()
         kept = int(len(content) * cuts[k]) if k in which else len(content)
         # A power cut leaves a file's length without its last content.
         path.write_bytes(content[:kept] + (bytes(min(len(content) - kept, 3000)) if garbage else b""))
-        whole.append(kept // row_bytes if k == 0 else sum(1 for _ in whole_packets(path)))
-        if k > 0:
-            # All but the picture that was cut, found by looking for the boxes that hold them.
-            held = content[:kept].count(b"moof")
-            assert held - 1 <= whole[-1] <= held
-    frames = min(whole)
+        # Pictures are found by looking for the boxes that hold them.
+        begun.append(kept // row_bytes if k == 0 else content[:kept].count(b"moof"))
+        whole.append(begun[k] - (k > 0 and kept < len(content)))
     with DatasetWriter.open(root) as writer:
         recovered = writer.recovered
     dataset = Dataset(root)
     check_episode(dataset, 0, 0, 5, 1)
-    if whole[0] == 0:
+    if begun[0] == 0:
         assert recovered == ()
         assert len(dataset.episodes) == 1
         return
     assert len(recovered) == 1
-    # Zeros within a picture show only when it is decoded.
-    assert frames - garbage <= recovered[0].frames <= frames
     frames = recovered[0].frames
+    # At most the picture that was cut is lost.
+    assert min(whole) <= frames <= min(begun)
     if frames < 30:
         assert recovered[0].episode is None
         aside = recovered[0].set_aside
@@ -166,6 +163,24 @@ def test_files_cut_anywhere_give_every_frame_they_hold(
         stats = read_json(root / "meta/stats.json")
         assert stats["observation.images.wrist"]["count"] == [5 + frames]
     assert not (root / ".recording").exists()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_episode_that_can_be_made_again_is_kept_whole_or_not_at_all(
+    opened: Path, tmp_path: Path, whole: bool
+) -> None:
+    root = tmp_path / "d"
+    shutil.copytree(opened, root)
+    (take,) = (root / ".recording").glob("take-*")
+    told = take / "take.json"
+    told.write_text(told.read_text().replace('"keep": true', '"keep": false'))
+    TakeFolder(take).end(Ended(FRAMES, "success"))
+    if not whole:
+        (take / "rows.bin").write_bytes((take / "rows.bin").read_bytes()[:-1])
+    with DatasetWriter.open(root) as writer:
+        assert [r.frames for r in writer.recovered] == ([FRAMES] if whole else [])
+    assert len(Dataset(root).episodes) == 1 + whole
+    assert not (root / "set_aside").exists()
 
 
 def test_rows_whose_content_never_reached_the_disk_are_not_believed(opened: Path, tmp_path: Path) -> None:
