@@ -7,6 +7,7 @@ status and tried again; it does not end the process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -61,7 +62,12 @@ class RecorderProcess:
         self._mailbox = Mailbox(runtime.recorder_socket)
         self._inputs = LiveInputs(runtime, tuple(self._cameras.items()))
         worker = StandingThread("dataset")
-        keeper = Keeper(lambda: open_dataset(options, config, calibration), worker.submit, time.monotonic)
+        keeper = Keeper(
+            lambda: open_dataset(options, config, calibration),
+            worker.submit,
+            time.monotonic,
+            lambda number: _first_episode(runtime.folder / "recorder.json", number),
+        )
         self._session = Session(
             options,
             tuple(self._cameras),
@@ -129,6 +135,15 @@ def _cube(control: TwinControl) -> PickupPoint:
     """Where the twin's cube lies. Raises TwinError where the twin does not answer."""
     cube = control.truth()["cube"]
     return PickupPoint(x_m=cube["x_m"], y_m=cube["y_m"])
+
+
+def _first_episode(note: Path, number: int) -> int:
+    """The number that this session began with: this one, or the one that a recorder before noted down."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(note.read_text(encoding="utf-8"))["first_episode"])
+    with contextlib.suppress(OSError):
+        note.write_text(json.dumps({"first_episode": number}), encoding="utf-8")
+    return number
 
 
 def main(arguments: list[str]) -> int:

@@ -28,12 +28,19 @@ class Keeper:
         open_writer: makes or opens the dataset. Raises So101Error.
         spawn: does what takes long.
         now_s: monotonic clock.
+        first_of: number of the session's first episode, of the next one's at the time of opening. They differ
+            where a recorder of the same session was killed.
     """
 
     def __init__(
-        self, open_writer: Callable[[], DatasetWriter], spawn: Spawn, now_s: Callable[[], float]
+        self,
+        open_writer: Callable[[], DatasetWriter],
+        spawn: Spawn,
+        now_s: Callable[[], float],
+        first_of: Callable[[int], int] = lambda number: number,
     ) -> None:
         self._open_writer, self._spawn, self._now_s = open_writer, spawn, now_s
+        self._first_of = first_of
         self._writer: DatasetWriter | None = None
         self._job: tuple[str, Future[Any]] | None = None
         self._open_at_s = -math.inf
@@ -44,6 +51,8 @@ class Keeper:
         """What became of episodes that a killed recorder had left open."""
         self.number = 0
         """Of the next episode."""
+        self.first: int | None = None
+        """Of the session's first; ``None`` before the dataset was opened once."""
 
     @property
     def ready(self) -> bool:
@@ -129,6 +138,8 @@ class Keeper:
         return "the last episode was thrown away"
 
     def _opened(self, writer: DatasetWriter) -> str | None:
+        if self.first is None:
+            self.first = self._first_of(writer.total_episodes)
         self._writer, self.problem, self.number = writer, None, writer.total_episodes
         found = [
             {

@@ -62,8 +62,6 @@ class Session:
         self.options, self.keeper = options, keeper
         self.aligner = Aligner(cameras, options.fps)
         self.episode: Episode | None = None
-        self.kept = 0
-        """Episodes of this session that were kept."""
         self.last: dict[str, Any] | None = None
         """Summary of the episode that ended last; ``None`` where it is not of this session."""
         self.message = ""
@@ -103,6 +101,11 @@ class Session:
         if self.keeper.opening:
             return "opening"
         return "failed" if self.keeper.problem is not None else "finishing"
+
+    @property
+    def kept(self) -> int:
+        """Episodes of this session, those that a killed recorder has recorded in it included."""
+        return self.keeper.number - (self.keeper.first or 0)
 
     @property
     def rate(self) -> float:
@@ -179,7 +182,7 @@ class Session:
         if body.pickup is not None:
             return About(task, body.pickup)
         if isinstance(asked, PickupPoint):
-            return About(task, asked)
+            return About(task, former.pickup or asked)
         if self._find_object is not None:
             try:
                 return About(task, self._find_object())
@@ -248,8 +251,8 @@ class Session:
             self.message = f"episode {episode.number} was thrown away"
         else:
             self.keeper.drop_last()
-            self.kept -= 1
-            self.last = self._droppable = None
+            self.last = None
+        self._droppable = None  # a key that is pressed twice costs no second episode
 
     # -- as time goes by -------------------------------------------------------------------------------------
 
@@ -348,7 +351,6 @@ class Session:
             self._lose(error)
             return
         self.keeper.number += 1
-        self.kept += 1
         self.last, self._droppable = episode.summary(), episode.about
         self.message = f"episode {episode.number} has {episode.take.length} rows{why}"
 

@@ -141,6 +141,7 @@ def test_kills_at_random_moments_cost_no_finished_episode_and_a_second_at_most(t
             else:
                 told = rig.told()
                 _check(rig, told, finished, open_episode, open_frames)
+                assert told["kept"] == told["committed"], "all are of one session"
                 open_frames = 0
                 finished = {e.index: e.length for e in Dataset(rig.out).episodes}
                 rig.do("next")
