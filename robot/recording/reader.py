@@ -54,7 +54,10 @@ class Dataset:
         self.info = read_json(root / layout.INFO_FILE)
         version = self.info.get("codebase_version")
         if version != layout.CODEBASE_VERSION:
-            raise DatasetError(f"{root} is a dataset of version {version!r}, only v3.0 is read")
+            raise DatasetError(
+                f"{root} is a dataset of version {version!r}, only v3.0 is read (so101 dataset convert makes "
+                "one of v2.0 and v2.1)"
+            )
         for key in ("fps", "features", "data_path", "total_episodes"):
             if key not in self.info:
                 raise DatasetError(f"{root / layout.INFO_FILE} lacks {key!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,8 +16,9 @@ from numpy.typing import NDArray
 
 from robot.errors import DatasetError
 from robot.recording import meta as layout
+from robot.recording.creation import acquire
 from robot.recording.cut import cut, encode, video_stats
-from robot.recording.features import ACTION, DEFAULT_FEATURES, STATE
+from robot.recording.features import ACTION, DEFAULT_FEATURES, STATE, parse_features
 from robot.recording.files import make_folder, publish_json, sync_file
 from robot.recording.meta import EpisodeMeta
 from robot.recording.reader import Dataset
@@ -64,8 +64,9 @@ def new_dataset(out: Path, info: Mapping[str, Any]) -> Iterator[DatasetWriter]:
         raise DatasetError(f"{out} is not empty: choose another folder")
     work = out.absolute().with_name(f".{out.absolute().name}.unfinished")
     make_folder(work.parent)
-    if work.exists():
-        _remove_left(work, out)
+    if work.exists():  # of a process that was killed, unless it is alive
+        os.close(acquire(work))
+        shutil.rmtree(work)
     make_folder(work / "meta")
     try:
         publish_json(work / layout.INFO_FILE, info, work)
@@ -116,7 +117,8 @@ def transferable(source: Dataset, drop: Collection[str]) -> dict[str, Any]:
     """Features of a dataset, from ``info.json``, as they can be written; single pictures become videos.
 
     Raises:
-        DatasetError: ``drop`` names what is not there, or what every dataset needs.
+        DatasetError: ``drop`` names what is not there, or what every dataset needs, or there is a column that
+            cannot be written (text, tables).
     """
     features = {name: dict(f) for name, f in source.info["features"].items() if name not in FILLED_IN}
     for name in sorted(drop):
@@ -136,6 +138,10 @@ def transferable(source: Dataset, drop: Collection[str]) -> dict[str, Any]:
             feature["info"] = feature.pop("video_info")
         if _is_video(feature) and not isinstance(feature.get("info"), dict):
             feature["info"] = {}
+    try:
+        parse_features(features)
+    except DatasetError as error:
+        raise DatasetError(f"{source.root}: {error}. --drop leaves it behind") from error
     return features
 
 
@@ -278,15 +284,3 @@ def _size(feature: Mapping[str, Any]) -> tuple[int, int]:
     shape = [int(size) for size in feature["shape"]]
     channels_first = len(shape) == 3 and shape[0] == 3 and shape[2] != 3
     return (shape[1], shape[2]) if channels_first else (shape[0], shape[1])
-
-
-def _remove_left(work: Path, out: Path) -> None:
-    """Remove what a killed process left, unless it is alive."""
-    descriptor = os.open(work, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(work)
-    except BlockingIOError as error:
-        raise DatasetError(f"{out} is being made by another process") from error
-    finally:
-        os.close(descriptor)

@@ -178,6 +178,20 @@ def test_a_row_that_is_not_finite_names_its_place(legacy: Path, tmp_path: Path) 
     convert(broken, tmp_path / "new", skip=[1])
 
 
+def test_columns_that_cannot_be_written_are_named_and_can_be_left_behind(
+    legacy: Path, tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts"
+    shutil.copytree(legacy, texts)
+    info = json.loads((texts / "meta/info.json").read_text())
+    info["features"]["subtask"] = {"dtype": "string", "shape": [1], "names": None}
+    (texts / "meta/info.json").write_text(json.dumps(info))
+    with pytest.raises(DatasetError, match=r"texts: subtask: dtype 'string' .*--drop leaves it behind"):
+        convert(texts, tmp_path / "new")
+    convert(texts, tmp_path / "new", drop=["subtask"])
+    check_counted(tmp_path / "new")
+
+
 def test_a_folder_in_use_is_left_alone(legacy: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DatasetError, match="is not empty: choose another folder"):
@@ -207,7 +221,10 @@ def test_what_a_killed_conversion_left_is_cleared_and_a_living_one_is_not(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
     second = tmp_path / "second"
     info = {**Dataset(out).info, "total_episodes": 0, "total_frames": 0}
-    with new_dataset(second, info), pytest.raises(DatasetError, match="second is being made by another"):
+    with (
+        new_dataset(second, info),
+        pytest.raises(DatasetError, match=r"second.unfinished is being written by another"),
+    ):
         convert(legacy, second)
     assert second.is_dir()
 
