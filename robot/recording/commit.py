@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from robot.errors import BrokenTakeError, DatasetError, So101Error
 from robot.recording.features import SUCCESS, Feature
+from robot.recording.fragments import copy_video
 from robot.recording.ledger import Ledger
 from robot.recording.meta import EpisodeMeta
 from robot.recording.rows import RowLayout
 from robot.recording.scratch import Committing, Label, TakeFolder
 from robot.recording.stats import Stats
-from robot.recording.video import copy_video
 
 _SUCCESS_OF: dict[Label | None, int] = {"success": 1, "failure": 0, None: -1}
 

@@ -18,8 +18,9 @@ from typing import Any, Literal
 import av
 
 from robot.errors import DatasetError
+from robot.recording.fragments import copy_video
 from robot.recording.stats import ImageStats, Stats
-from robot.recording.video import CODECS, CodecName, VideoWriter, copy_video, read_video
+from robot.recording.video import CODECS, CodecName, VideoWriter, read_video
 from robot.seams import ByteArray
 
 How = Literal["linked", "copied", "encoded"]

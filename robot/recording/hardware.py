@@ -9,7 +9,8 @@ import av
 import numpy as np
 
 from robot.errors import DatasetError
-from robot.recording.video import CODECS, Codec, CodecName, VideoWriter, whole_packets
+from robot.recording.fragments import whole_packets
+from robot.recording.video import CODECS, Codec, CodecName, VideoWriter
 
 HARDWARE: dict[str, Codec] = {
     "h264_nvenc": Codec(

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robot.recording.commit import commit_take, logged_features
+from robot.recording.fragments import cut_to_fragments, whole_packets
 from robot.recording.ledger import Ledger
 from robot.recording.meta import EpisodeMeta
 from robot.recording.rows import RowLayout
 from robot.recording.scratch import Begun, TakeFolder, takes
 from robot.recording.stats import ImageStats, Stats
-from robot.recording.video import cut_to_fragments, decoded, whole_packets
+from robot.recording.video import decoded
 
 MIN_S = 1.0
 """An open take shorter than this is no episode."""

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robot.recording.features import Feature
-from robot.recording.video import CODECS, VideoWriter, copy_video
+from robot.recording.fragments import copy_video
+from robot.recording.video import CODECS, VideoWriter
 from robot.recording.writer import DatasetWriter
 
 LENGTHS = (90, 75, 100)

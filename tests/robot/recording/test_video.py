@@ -11,18 +11,10 @@ from recording_samples import create, picture, record
 
 from robot.errors import DatasetError
 from robot.recording import hardware
+from robot.recording.fragments import copy_video, cut_to_fragments, whole_packets
 from robot.recording.hardware import HARDWARE, choose_codec, failure
 from robot.recording.reader import Dataset
-from robot.recording.video import (
-    CODECS,
-    Codec,
-    VideoWriter,
-    copy_video,
-    cut_to_fragments,
-    decoded,
-    read_video,
-    whole_packets,
-)
+from robot.recording.video import CODECS, Codec, VideoWriter, decoded, read_video
 from robot.recording.writer import DatasetWriter
 
 COUNT = 20
