@@ -152,6 +152,7 @@ class IntentStream:
     def __init__(self, client: ServiceClient, say: Callable[[str], None]) -> None:
         self._url = f"{client.ws_url}/v1/teleop/intents"
         self._say = say
+        self._stack = contextlib.ExitStack()
         self._socket: ClientConnection | None = None
         self._again_s = self._quiet_until_s = 0.0
 
@@ -172,16 +173,14 @@ class IntentStream:
 
     def close(self) -> None:
         """Close the connection; the next intent opens another."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError, WebSocketException):
-                self._socket.close()
-            self._socket = None
+        self._socket = None
+        with contextlib.suppress(OSError, WebSocketException):
+            self._stack.close()
 
     def _open(self) -> ClientConnection | None:
         if self._socket is None and time.monotonic() >= self._again_s:
-            self._socket = connect(
-                self._url, open_timeout=2.0, close_timeout=0.5, compression=None, proxy=None
-            )
+            opening = connect(self._url, open_timeout=2.0, close_timeout=0.5, compression=None, proxy=None)
+            self._socket = self._stack.enter_context(opening)
         return self._socket
 
     def _listen(self, socket: ClientConnection) -> None:

@@ -149,6 +149,7 @@ class Unattended:
             self._arm.drive()
         else:
             self._episodes.begin()
+        self._arm.until(lambda: not scene.ended(), "nobody sees the arm driven")
         expert.perform(float(rng.uniform(*SPEED)))
         kept = self._judge()
         self._arm.release()

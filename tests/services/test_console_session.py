@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from services.console.client import ServiceClient
+from services.console.session import SessionOptions
+from services.recording.options import PickupPoint
+from tests.services.console_rig import CUBE, FakeService, Sitting, faked
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[FakeService, ServiceClient]]:
+    with faked() as found:
+        yield found
+
+
+@contextlib.contextmanager
+def sitting(running: tuple[FakeService, ServiceClient], **options: Any) -> Iterator[Sitting]:
+    service, client = running
+    service.reset()
+    made = Sitting(service, client, SessionOptions(**options))
+    with made.session:
+        made.session.begin()
+        yield made
+
+
+def test_enter_begins_and_a_key_becomes_a_jog_and_then_a_halt(running: Any) -> None:
+    with sitting(running, driver="keyboard") as made:
+        made.press("w")
+        assert "Enter begins" in made.view.lines[0]
+        made.press("enter")
+        made.done("start", "teleop/start")
+        made.until(lambda: made.view.status.driving)
+        assert made.view.status.mode == "running"
+        made.press("w")
+        made.until(lambda: {"kind": "halt"} in made.service.intents)
+        jogs = made.service.intents[:-1]
+        assert made.service.intents[-1] == {"kind": "halt"}
+        assert all(set(jog) == {"kind", "vx_mps"} and jog["vx_mps"] > 0 for jog in jogs)
+        assert sum(jog["vx_mps"] for jog in jogs) / 50 == pytest.approx(0.010)
+        made.press("q")
+        made.done("teleop/stop")
+        assert made.over.wait(2.0)
+
+
+def test_a_stop_waits_for_nothing(running: Any) -> None:
+    with sitting(running, driver="leader") as made:
+        made.service.slow_s["/v1/start"] = 1.0
+        made.press("enter")
+        made.until(made.service.posted)
+        made.press("space")
+        made.until(lambda: "stop" in made.service.posted())
+        assert made.service.posted() == ["start", "stop"], "it came before the start was through"
+        made.until(lambda: "STOP: the arm holds" in made.view.lines)
+
+
+def test_a_stop_that_is_not_confirmed_is_tried_again_and_said(running: Any) -> None:
+    with sitting(running, driver="leader") as made:
+        made.service.refuse["/v1/stop"] = ["controller_unavailable"] * 3
+        made.press("space")
+        made.until(lambda: any("NOT CONFIRMED" in line for line in made.view.lines))
+        assert made.service.posted() == ["stop"] * 3
+
+
+def test_episodes_by_keys(running: Any) -> None:
+    with sitting(running, driver="leader", recording=True) as made:
+        made.press("right")
+        made.done("start", "teleop/start", "recording/next")
+        made.press("right")
+        made.done("recording/next")
+        made.press("1")
+        made.until(made.service.posted)
+        assert made.service.calls == [("/v1/recording/finish", {"label": "success"})]
+        made.done("recording/finish")
+        made.press("0")
+        made.until(lambda: any("no episode is open" in line for line in made.view.lines))
+        made.press("enter", "backspace", "delete", "p")
+        made.done("recording/next", "recording/redo", "recording/discard", "recording/finish")
+        made.press("escape")
+        made.done("recording/stop", "teleop/stop")
+
+
+def test_recording_begins_once_the_recorder_sees_who_drives(running: Any) -> None:
+    with sitting(running, driver="leader", recording=True) as made:
+        made.service.refuse["/v1/recording/next"] = ["not_running", "not_running"]
+        made.press("enter")
+        made.done("start", "teleop/start", *["recording/next"] * 3)
+        made.service.refuse["/v1/recording/next"] = ["disk_full"]
+        made.press("enter")
+        made.until(lambda: "disk_full!: do so" in made.view.lines)
+
+
+def test_a_correction_from_pickup_to_label(running: Any) -> None:
+    with sitting(running, driver="leader", recording=True, corrections=True) as made:
+        made.press("enter")
+        made.until(lambda: len(made.service.calls) == 4)
+        assert ("/v1/pickups", CUBE) in made.service.calls
+        made.done("recording/finish", "start", "pickups", "recording/next")
+        made.press("i", "b", "i", "1")
+        expected = ["teleop/take_over", "teleop/hand_back", "teleop/take_over", "recording/finish"]
+        made.done(*expected, "pickups/7/cancel")
+
+
+@pytest.mark.parametrize(("status", "label"), [("succeeded", "success"), ("failed", "failure")])
+def test_a_pickup_that_ends_by_itself_labels_its_episode(running: Any, status: str, label: str) -> None:
+    point = PickupPoint(x_m=0.25, y_m=0.0)
+    with sitting(running, driver="leader", recording=True, corrections=True, pickup=point) as made:
+        made.press("enter")
+        made.done("recording/finish", "start", "pickups", "recording/next")
+        made.service.end_pickup(status)
+        made.until(made.service.posted)
+        assert made.service.calls == [("/v1/recording/finish", {"label": label})]
+        assert any(status in line for line in made.view.lines)
+
+
+def test_a_policy_that_is_not_recorded_is_not_left_to_itself(running: Any) -> None:
+    with sitting(running, driver="leader", recording=True, corrections=True) as made:
+        made.service.refuse["/v1/recording/next"] = ["disk_full"]
+        made.press("enter")
+        made.done("recording/finish", "start", "pickups", "recording/next", "pickups/7/cancel")
+
+
+def test_a_session_ends_when_all_is_recorded_or_its_time_is_over(running: Any) -> None:
+    with sitting(running, driver="leader", recording=True) as made:
+        assert made.service.recording is not None
+        made.service.recording |= {"kept": 3, "episodes": 3}
+        assert made.over.wait(3.0)
+        made.done("recording/stop")
+    with sitting(running, driver="leader", begins=True, seconds=0.3) as made:
+        assert made.over.wait(3.0)
+        made.done("start", "teleop/start", "teleop/stop")
+
+
+def test_keys_of_recording_and_correcting_say_where_they_belong(running: Any) -> None:
+    with sitting(running, driver="leader") as made:
+        made.press("1", "i")
+        made.until(lambda: len(made.view.lines) == 2)
+        assert "so101 record" in made.view.lines[0] and "--policy" in made.view.lines[1]
+        assert made.service.calls == []
+
+
+def test_a_service_that_goes_away_is_said_and_looked_for_again() -> None:
+    with faked() as (service, client), contextlib.ExitStack() as stack:
+        made = Sitting(service, client, SessionOptions(driver="dashboard"))
+        stack.enter_context(made.session)
+        made.session.begin()
+        made.until(lambda: made.view.status.error is None and made.view.status.mode == "off")
+        stack.pop_all().close()
+        gone = Sitting(service, ServiceClient("http://127.0.0.1:9"), SessionOptions(driver="dashboard"))
+        with gone.session:
+            gone.session.begin()
+            gone.until(lambda: "does not answer" in str(gone.view.status.error))
+            gone.press("enter")
+            gone.until(lambda: any("does not answer" in line for line in gone.view.lines))
