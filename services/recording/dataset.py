@@ -70,6 +70,7 @@ def open_dataset(options: RecordingOptions, config: RobotConfig, calibration_has
             "control_hz": config.control_hz,
             "teleop": options.teleop,
             "corrections": options.corrections,
+            **({"seed": options.seed} if options.teleop == "expert" else {}),
             "camera_fps": {camera.name: camera.fps for camera in config.cameras},
             "recorded_at": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "recorded_with": _version(),
