@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from robot.recording.check import Report
+    from robot.recording.check import Finding, Report
 
 
 def check(
@@ -50,11 +50,18 @@ def check(
 
 
 def _show(console: Console, report: Report) -> None:
+    """What was found, the same of several episodes together."""
+    groups: dict[tuple[str, str | None], list[Finding]] = {}
     for found in report.findings:
-        colour = "red" if found.severity == "error" else "yellow"
-        where = "" if found.episode is None else f"episode {found.episode}: "
-        console.print(f"[{colour}]{found.code}[/{colour}]  {escape(where + found.message)}")
-        console.print(f"  remedy: {escape(found.remedy)}\n")
+        groups.setdefault((found.code, found.camera), []).append(found)
+    for (code, _), (first, *more) in groups.items():
+        colour = "red" if first.severity == "error" else "yellow"
+        where = "" if first.episode is None else f"episode {first.episode}: "
+        console.print(f"[{colour}]{code}[/{colour}]  {escape(where + first.message)}")
+        others = [str(found.episode) for found in more if found.episode is not None]
+        if others:
+            console.print(f"  likewise in {len(others)} more: {', '.join(others)}")
+        console.print(f"  remedy: {escape(first.remedy)}\n")
     for note in report.notes:
         console.print(f"note: {escape(note.message)}")
     n_found = len(report.findings)

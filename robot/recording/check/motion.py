@@ -5,6 +5,7 @@ lag.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robot.joints import GRIPPER, JOINTS, N_JOINTS
 from robot.recording.check.findings import DELETE, Report
@@ -68,17 +69,16 @@ def check_motion(
     steps_s = np.full(episode.length - 1, 1.0 / fps)
     if times_s is not None and np.isfinite(times_s).all():
         steps_s = np.maximum(np.diff(times_s.reshape(-1).astype(np.float64)), steps_s)
-    outside = np.zeros(state.shape[0], dtype=bool)
-    for name, values in ((STATE, state), (ACTION, action)):
-        outside |= _range(episode, name, values, units, report)
+    outside = _range(episode, {STATE: state, ACTION: action}, units, report)
     _jumps(episode, state, action, steps_s, outside, report)
     if not _dead(episode, state, action, report):
         _lag(episode, state, action, fps, report)
 
 
 def _range(
-    episode: EpisodeMeta, name: str, values: FloatArray, units: Kind | None, report: Report
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    episode: EpisodeMeta, vectors: dict[str, FloatArray], units: Kind | None, report: Report
+) -> NDArray[np.bool_]:
+    """Say what leaves the robot's range; the frames in which something does."""
     most = np.full(N_JOINTS, np.inf)
     if units == "degrees":
         most[:GRIPPER] = np.array(ARM_RANGE_DEG) + RANGE_SLACK_DEG
@@ -86,20 +86,25 @@ def _range(
         most[:GRIPPER] = 100.0 + SWEPT_SLACK
     elif units is None:
         most[:GRIPPER] = 180.0 + RANGE_SLACK_DEG
-    beyond = np.abs(values) - most
-    if units != "ticks":
-        beyond[:, GRIPPER] = np.abs(values[:, GRIPPER] - 50.0) - 50.0 - GRIPPER_SLACK_PCT
-    wrong = (beyond > 0).any(axis=1)
-    if wrong.any():
-        frame, joint = np.unravel_index(int(beyond.argmax()), beyond.shape)
-        limit = "0..100" if joint == GRIPPER else f"{-most[joint]:g}..{most[joint]:g}"
-        message = (
-            f"{name} leaves the robot's range in {int(wrong.sum())} frames: {JOINTS[joint]} is "
-            f"{values[frame, joint]:.1f} in frame {frame}, possible is {limit}"
-        )
+    outside = np.zeros(episode.length, dtype=bool)
+    said = ""
+    for name, values in vectors.items():
+        beyond = np.abs(values) - most
+        if units != "ticks":
+            beyond[:, GRIPPER] = np.abs(values[:, GRIPPER] - 50.0) - 50.0 - GRIPPER_SLACK_PCT
+        wrong = (beyond > 0).any(axis=1)
+        outside |= wrong
+        if wrong.any() and not said:
+            frame, joint = np.unravel_index(int(beyond.argmax()), beyond.shape)
+            limit = "0..100" if joint == GRIPPER else f"{-most[joint]:g}..{most[joint]:g}"
+            said = (
+                f"{name} leaves the robot's range in {int(wrong.sum())} frames: {JOINTS[joint]} is "
+                f"{values[frame, joint]:.1f} in frame {frame}, possible is {limit}"
+            )
+    if said:
         remedy = f"check the arm's calibration; {DELETE.format(episode.index)}"
-        report.find("out_of_range", message, remedy, episode=episode.index)
-    return np.asarray(wrong)
+        report.find("out_of_range", said, remedy, episode=episode.index)
+    return outside
 
 
 def _jumps(
@@ -107,7 +112,7 @@ def _jumps(
     state: FloatArray,
     action: FloatArray,
     steps_s: FloatArray,
-    outside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    outside: NDArray[np.bool_],
     report: Report,
 ) -> None:
     late_s = LATE_FRAMES * float(np.median(steps_s)) if len(steps_s) else 0.0

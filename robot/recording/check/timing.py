@@ -29,6 +29,8 @@ CAMERA_AGE_S = 0.2
 camera at 30 frames a second gives one every 33 ms."""
 STATE_AGE_S = 0.1
 """The same of joints, which are read every 17 ms: six readings."""
+FEW_OLD = 0.02
+"""Share of such frames up to which they are a warning: a machine that was busy for a moment."""
 FUTURE_S = 1e-3
 """So much newer than its row something may seem, by the rounding of float32."""
 
@@ -70,10 +72,20 @@ def check_ages(episode: EpisodeMeta, columns: Columns, report: Report) -> None:
         what = "the joints were read" if camera is None else f"the picture of camera {camera} was taken"
         remedy = f"free the machine or the USB bus before the next recording; {DELETE.format(episode.index)}"
         if (ages_s > most_s).any():
-            frame, n_old = int(ages_s.argmax()), int((ages_s > most_s).sum())
-            message = f"in {n_old} frames {what} more than {most_s:g} s before"
-            message += f", at most {ages_s[frame]:.2f} s in frame {frame}"
-            report.find("too_old", message, remedy, episode=episode.index, camera=camera)
+            n_old = int((ages_s > most_s).sum())
+            few = n_old <= FEW_OLD * len(ages_s)
+            message = (
+                f"in {n_old} frames {what} more than {most_s:g} s before, in frame {int(ages_s.argmax())} "
+                f"{ages_s.max():.2f} s"
+            )
+            report.find(
+                "too_old",
+                message,
+                remedy,
+                episode=episode.index,
+                camera=camera,
+                severity="warning" if few else "error",
+            )
         elif (ages_s < -FUTURE_S).any():
             message = f"in frame {int(ages_s.argmin())} {what} {-ages_s.min():.3f} s after the frame's time"
             report.find("from_future", message, remedy, episode=episode.index, camera=camera)
