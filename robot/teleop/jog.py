@@ -54,9 +54,9 @@ NEAR_M = 0.06
 SEEN_M = 0.01
 """Metres of room under which it is looked at more closely."""
 _PITCH, _FIRST = slice(1, 4), slice(0, 4)
-_ROLL = 4
-_AT_LIMIT = 10.0
-"""User units per second that a joint may make still when it is told to be at its limit."""
+_ELBOW, _ROLL = 2, 4
+_AT_LIMIT = 2.0
+"""User units: a joint that holds the motion back so near to its limit is told to be at it."""
 _STILL = 0.02
 """Share of what was asked under which the arm stands still instead of creeping."""
 
@@ -147,7 +147,7 @@ class HandJog:
         rates = np.zeros(N_JOINTS)
         rates[_FIRST] = share * particular + found.turn * right[3]
         rates[_ROLL] = share * roll
-        limited = self._name(found, low, high, twist, roll)
+        limited = self._name(found, command, twist, roll)
         eased, reason = self._kept_clear(command, rates, least_m < NEAR_M)
         if eased < 1.0:
             share, rates, limited = share * eased, rates * eased, reason
@@ -192,17 +192,22 @@ class HandJog:
 
     def _bounds(self, command: FloatArray, velocity: FloatArray) -> tuple[list[float], list[float]]:
         """Slowest and fastest each joint may go in this tick."""
-        low, high = list(self._low), list(self._high)
-        if command[2] > self._straight_deg:
-            low[2] = max(low[2], self._straight_deg + STRAIGHT_DEG)
-        else:
-            high[2] = min(high[2], self._straight_deg - STRAIGHT_DEG)
-        at: list[float] = command.tolist()
+        limits, at = self._limits(command), command.tolist()
         change, now = CHANGE * self._dt_s, velocity.tolist()
         return (
-            [max(-self.fastest(x - a), v - change) for x, a, v in zip(at, low, now, strict=True)],
-            [min(self.fastest(b - x), v + change) for x, b, v in zip(at, high, now, strict=True)],
+            [max(-self.fastest(x - a), v - change) for x, (a, _), v in zip(at, limits, now, strict=True)],
+            [min(self.fastest(b - x), v + change) for x, (_, b), v in zip(at, limits, now, strict=True)],
         )
+
+    def _limits(self, command: FloatArray) -> list[tuple[float, float]]:
+        """Of each joint; an elbow is kept on its side of straight."""
+        limits = list(zip(self._low, self._high, strict=True))
+        low, high = limits[_ELBOW]
+        if command[_ELBOW] > self._straight_deg:
+            limits[_ELBOW] = max(low, self._straight_deg + STRAIGHT_DEG), high
+        else:
+            limits[_ELBOW] = low, min(high, self._straight_deg - STRAIGHT_DEG)
+        return limits
 
     def _slowed(self, velocity: FloatArray) -> FloatArray:
         """Rates of a tick in which the arm comes to rest, all joints together, so on a straight way."""
@@ -257,15 +262,15 @@ class HandJog:
         way = left * (dt_s + braking_s)
         return (math.sqrt(dt_s * dt_s + 4.0 * braking_s * way) - dt_s) / (2.0 * braking_s)
 
-    def _name(
-        self, found: Share, low: list[float], high: list[float], twist: Twist, roll: float
-    ) -> str | None:
+    def _name(self, found: Share, command: FloatArray, twist: Twist, roll: float) -> str | None:
         """What keeps the arm from moving as asked, if that is more than its speed."""
-        if found.share < 1.0 or twist.pitch_dps:
+        if found.share < 1.0 or not twist.velocity_mps.any():
             for i in found.tight:
-                if min(-low[i], high[i]) <= _AT_LIMIT:
-                    return f"{JOINTS[i]} is at its limit"
-        if twist.roll_dps and abs(roll) <= _AT_LIMIT:
+                low, high = self._limits(command)[i]
+                if min(command[i] - low, high - command[i]) < _AT_LIMIT:
+                    straight = i == _ELBOW and self._low[i] < low
+                    return "the elbow is nearly straight" if straight else f"{JOINTS[i]} is at its limit"
+        if twist.roll_dps and abs(roll) < 1.0:
             return f"{JOINTS[_ROLL]} is at its limit"
         return None
 

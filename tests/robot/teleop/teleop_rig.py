@@ -26,14 +26,15 @@ class TeleopRig:
 
     def __init__(self, folder: Path) -> None:
         self.clock = HandClock()
+        self.socket = folder / "teleop.sock"
         self.state = ScriptedArm(self.clock, position=READY.copy()).read()
         self.clearance = ArmClearance(load_arm(), CONFIG.gate)
         self.gate = Gate(CONFIG.gate, DT_S, self.clearance)
         self.jog = HandJog(load_arm(), self.clearance, LOW, HIGH, DT_S)
         self.source = TeleopSource(
-            folder / "teleop.sock", self.jog, lambda: self.gate.motion, LOW, HIGH, DT_S, self.clock
+            self.socket, self.jog, lambda: self.gate.motion, LOW, HIGH, DT_S, self.clock
         )
-        self.client = TeleopClient(folder / "teleop.sock")
+        self.client = TeleopClient(self.socket)
         self.result: GateResult | None = None
         self.goals: list[FloatArray] = []
         self.put(READY)

@@ -13,11 +13,11 @@ import pytest
 from served_bus import ServedBus
 
 from robot.calibration_file import Calibration
-from robot.errors import PortError, ServoError, SourceError
+from robot.errors import ConfigError, PortError, ServoError, SourceError
 from robot.seams import ArmState
 from robot.servo_arm import ServoArm
 from robot.standing_thread import StandingThread
-from robot.teleop.leader import ENGAGED, LeaderReader, LeaderSource, _Said
+from robot.teleop.leader import ENGAGED, LeaderReader, LeaderSource, _Said, engagement
 from robot.trajectory import Motion
 
 from controller_rig import CONFIG, DT_S, READY, Rig  # isort: skip
@@ -243,3 +243,54 @@ def test_no_thread_is_started_where_a_run_begins(monkeypatch: pytest.MonkeyPatch
     reader = LeaderReader(thread, lambda: Failing(PortError("gone")), DT_S)
     reader.ended.result(10.0)
     assert reader.newest.error is not None
+
+
+# -- a follower that waits for its leader -------------------------------------------------------------------
+
+
+def waiting(leader: np.ndarray | None) -> Led:
+    led = Led(leader)
+    led.source = LeaderSource(led.reader, lambda: led.held, LOW, HIGH, DT_S, led.clock, engage="match")
+    return led
+
+
+def test_waiting_follower_stands_exactly_still_until_all_joints_agree() -> None:
+    led = waiting(None)
+    assert (led.target(READY) == READY).all()
+    led.leader = READY + np.array([3.0, 0, 0, 0, 0, 40.0])
+    sag = np.array([0, -4.0, 2.0, 1.0, 0, 0])
+    for _ in range(100):
+        assert (led.target(READY + sag) == READY).all()
+        led.leader[5] = max(led.leader[5] - 0.5, READY[5] + ENGAGED + 0.1)
+    status = led.source.teleop
+    assert not status.engaged
+    assert status.away == {
+        "shoulder_pan": 3.0,
+        "shoulder_lift": 0.0,
+        "elbow_flex": 0.0,
+        "wrist_flex": 0.0,
+        "wrist_roll": 0.0,
+        "gripper": 6.0,
+    }
+    led.leader[5] = READY[5] + ENGAGED - 0.1
+    way = [READY, *[led.target(READY + sag) for _ in range(60)]]
+    assert led.source.teleop.engaged
+    assert way[-1] == pytest.approx(led.leader)
+    assert np.abs(np.diff(way, axis=0)).max() <= 61.0 * DT_S  # no jump
+
+
+def test_waiting_follower_that_was_moving_comes_to_rest_and_is_not_pulled_back() -> None:
+    led = waiting(READY + 50.0)
+    for k in range(5):
+        led.held = Motion(READY + 0.1 * k, np.full(6, 0.1 / DT_S))
+        assert (led.target(READY) == READY + 0.1 * k).all()
+
+
+@pytest.mark.parametrize(
+    "args", [{"engage": "leap"}, {"engaged": "match"}, {"engage": None}, {"engage": ["match"]}]
+)
+def test_unknown_ways_to_engage_are_refused(args: dict[str, Any]) -> None:
+    assert engagement({}) == "approach"
+    assert engagement({"engage": "match"}) == "match"
+    with pytest.raises(ConfigError, match="approach or match"):
+        engagement(args)
