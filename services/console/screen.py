@@ -53,7 +53,8 @@ class PlainView:
     def show(self, status: Status) -> None:
         """See View. Repeats nothing that changes all the time, such as the number of frames."""
         if status.error is not None:
-            words: tuple[str, ...] = (f"the service: {status.error}",)
+            gone = "the service has ended" if status.mode == "parking" else status.error
+            words: tuple[str, ...] = (gone,)
         else:
             words = (arm_words(status), recording_words(status.recording, counting=False))
         new = [word for word in words if word and word not in self._known]
@@ -108,6 +109,8 @@ def picture(title: str, status: Status | None, hints: tuple[str, ...]) -> Render
     lines: list[RenderableType] = [Text(title, "bold", overflow="ellipsis", no_wrap=True)]
     if status is None:
         lines.append(Text("the service is being started", "dim"))
+    elif status.error is not None and status.mode == "parking":  # the last that it does
+        lines.append(Text("the service has ended", "dim"))
     elif status.error is not None:
         lines.append(Text(status.error, "red", overflow="ellipsis", no_wrap=True))
     else:

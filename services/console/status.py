@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robot.errors import CommandError
@@ -22,7 +22,7 @@ class Status:
         faults: codes of what is latched.
         teleop: answer of ``GET /v1/teleop``.
         recording: answer of ``GET /v1/recording``; ``None`` where nothing is recorded.
-        error: why the service could not be asked.
+        error: why the service could not be asked just now; the rest is what it said last.
     """
 
     mode: str = "off"
@@ -34,7 +34,7 @@ class Status:
     @property
     def driving(self) -> bool:
         """Whether somebody drives by teleoperation now."""
-        return bool(self.teleop.get("active"))
+        return self.error is None and bool(self.teleop.get("active"))
 
 
 def look(client: ServiceClient, *, recording: bool) -> Status:
@@ -88,6 +88,6 @@ class Watch:
             try:
                 self.newest = look(self._client, recording=self._recording)
             except CommandError as error:
-                self.newest = Status(error=str(error))
+                self.newest = replace(self.newest, error=str(error))
             self._on_status(self.newest)
             self._end.wait(PERIOD_S)

@@ -34,6 +34,9 @@ FRESH_S = 1.0
 """Telemetry older than this is none: nobody knows where the arm is."""
 SPEED = (0.9, 1.1)
 RETRY_S = 0.1
+PASSING = frozenset({"recorder_unavailable", "opening"})
+"""Refusals while the recorder is started again: it recovers what it had, and goes on."""
+PASSING_S = 2.0
 MOST_SPOILED = 3
 """So many episodes in a row that could not be recorded to their end, and something is wrong."""
 TAKEN = frozenset({"hold", "parking", "fault", "off"})
@@ -135,12 +138,23 @@ class Unattended:
                 try:
                     kept = (self._correct if self._corrections else self._demonstrate)(expert, scene, rng)
                 except CommandError as error:
-                    if not self._ended.is_set():
-                        self._say(f"the expert stops: {error}")
-                    return False
+                    if not self._passes(error):
+                        return False
+                    kept = False
                 self._number += 1
                 self._made += kept
         return True
+
+    def _passes(self, error: CommandError) -> bool:
+        """Whether it is worth another episode; says so, or why not."""
+        if self._ended.is_set():
+            return False
+        self._spoiled += error.code in PASSING
+        if error.code not in PASSING or self._spoiled >= MOST_SPOILED:
+            self._say(f"the expert stops: {error}")
+            return False
+        self._say(f"episode {self._number} of seed {self._seed}: not kept, {error}")
+        return not self._ended.wait(PASSING_S)
 
     def _demonstrate(self, expert: LiveExpert, scene: LiveScene, rng: np.random.Generator) -> bool:
         self._arm.ready()
