@@ -13,6 +13,8 @@ import pytest
 from robot.calibration_file import load_calibration
 from robot.errors import CommandError
 from robot.servo_arm import ServoArm
+from robot.telemetry import SOURCES
+from robot.teleop.intents import TeleopClient
 from robot.twin.client import TwinProcess
 from tests.rig import CONFIG, FOLDER, Rig
 
@@ -100,3 +102,32 @@ def test_absent_arm_is_a_fault_and_not_the_end(tmp_path: Path, twin: TwinProcess
         assert rig.end(signal.SIGTERM) == 0
     finally:
         rig.close()
+
+
+def test_person_takes_over_from_a_policy_jogs_and_hands_back(rig: Rig) -> None:
+    rig.start()
+    teleop = TeleopClient(rig.runtime.teleop_socket)
+    with rig.heartbeats():
+        rig.wave()
+        since = int(rig.newest()["tick"])
+        assert rig.ask(op="switch", run_id=rig.runs, source="teleop", args={}) == {"ok": True}
+        rig.until(lambda: rig.status()["teleop"] is not None, 2.0, "a person")
+        before = rig.newest()["goal"].copy()
+        for _ in range(40):
+            teleop.send({"kind": "joints", "rates": [30.0, 0, 0, 0, 0, 0]})
+            time.sleep(0.02)
+        assert rig.newest()["goal"][0] > before[0] + 8.0
+        args = {"run_id": rig.runs, "mode": "open_loop"}
+        assert rig.ask(op="switch", run_id=rig.runs, source="policy", args=args) == {"ok": True}
+        rig.send_chunk(np.tile(rig.newest()["goal"], (20, 1)))
+        rig.until(lambda: SOURCES[int(rig.newest()["source"])] == "policy", 2.0, "the policy")
+        time.sleep(0.3)
+        assert rig.mode == "running"
+    drove = [r for r in rig.records(since) if r["source"]]
+    assert {SOURCES[int(r["source"])] for r in drove} == {"policy", "teleop"}
+    steps = (
+        np.diff(np.array([r["goal"] for r in drove]), axis=0) / np.diff([r["tick"] for r in drove])[:, None]
+    )
+    assert np.abs(steps).max() <= 2.5  # of a swing of 60 units per second: one a tick, and a fade
+    with pytest.raises(CommandError):
+        teleop.send({"kind": "halt"})  # nobody listens any more
