@@ -20,10 +20,13 @@ import numpy as np
 import pytest
 from counted import number_of, picture, psnr_db
 
+from robot.recording.check import examine
 from robot.recording.convert import convert
+from robot.recording.delete import delete
 from robot.recording.features import Feature
 from robot.recording.merge import merge
 from robot.recording.reader import Dataset
+from robot.recording.repair import Repair
 from robot.recording.stats import STAT_NAMES
 from robot.recording.writer import DatasetWriter
 from services.bench.bus import lerobot_python
@@ -307,6 +310,22 @@ def test_what_lerobot_writes_opens_and_trains_here(theirs: Path, tmp_path: Path)
         )
     ).run()
     assert trained.finished and trained.step == 3
+
+
+def test_nothing_is_wrong_with_what_lerobot_writes_and_what_is_left_of_it_opens_there(
+    lerobot: LeRobot, theirs: Path, tmp_path: Path
+) -> None:
+    assert examine(theirs).findings == []
+    delete(theirs, [0], tmp_path / "less")
+    root = Path(shutil.copytree(theirs, tmp_path / "broken"))
+    info = root / "meta/info.json"
+    info.write_text(info.read_text().replace('"total_frames": 38', '"total_frames": 4'))
+    assert Repair(root).run().episodes == 3
+    for made, first in ((tmp_path / "less", LENGTHS[0]), (root, 0)):
+        assert examine(made).findings == []
+        answer = lerobot.ask("open", root=made)
+        assert len(answer["rows"]) == sum(LENGTHS) - first
+        check_rows(answer, {"wrist": 25.0, "overhead": 25.0}, first)
 
 
 def test_pictures_in_tables_and_shared_files_become_one_dataset(
