@@ -93,6 +93,8 @@ def record(
     driver = teleop or (Driver.EXPERT if robot == "twin" else Driver.LEADER)
     if driver is Driver.EXPERT and robot != "twin":
         raise ConfigError("the expert knows only the twin: --teleop leader, keyboard, gamepad or dashboard")
+    if reset_s is not None and episode_s is None:
+        raise ConfigError("--reset-s begins the next episode after one that --episode-s has ended: give both")
     if public and push is None:
         raise ConfigError("--public is for --push USER/NAME; without it nothing is uploaded")
     if push is not None:
@@ -139,6 +141,8 @@ def record(
         typer.echo(json.dumps(result))
     else:
         typer.echo(f"{result['episodes']} episodes in {result['out']}")
+    if driver is Driver.EXPERT and url is None and result["episodes"] != (episodes or EPISODES):
+        raise typer.Exit(1)  # nobody sits there to see that it stopped before its time
     if push is not None:
         typer.echo(f"uploaded: {hub.push(Path(str(result['out'])), push, private=not public)}")
 

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -84,7 +85,7 @@ def _address(place: Place) -> str:
 
 def _view(stack: contextlib.ExitStack, title: str, hints: tuple[str, ...]) -> View:
     if not os.isatty(STDOUT):
-        return PlainView(typer.echo)
+        return PlainView(partial(typer.echo, err=True))  # stdout is for results
     capture = stack.enter_context(Capture())
     screen = stack.enter_context(ScreenView(capture.console, title, hints))
     capture.lead_to(screen.say)
