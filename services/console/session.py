@@ -24,7 +24,7 @@ from services.console.episodes import Episodes
 from services.console.gamepad import Device, Gamepad
 from services.console.jog import KeyJog
 from services.console.screen import View
-from services.console.status import Status, Watch
+from services.console.status import Status, Watch, look
 from services.console.streaming import JogStream
 from services.console.terminal import Terminal
 from services.recording.options import PickupPoint
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Driver = Literal["leader", "keyboard", "gamepad", "dashboard", "expert"]
 LOOK_S = 0.2
 REMIND_S = 2.0
+KEPT_S = 20.0
+"""Longest wait for the last episodes to be committed; the service's end waits for them, too."""
 PLAYER_S = 3.0
 """Longest wait for the expert to let go."""
 SUSPEND_S = 1.0
@@ -190,10 +192,6 @@ class Session:
     def _on_pad(self, name: str) -> None:
         self.ask(Action(name))
 
-    def _on_pad_lost(self, words: str) -> None:
-        self.view.say(words)
-        self._stop.press()
-
     def _speeds(self, now_s: float, dt_s: float) -> dict[str, float]:
         return self._pad.speeds() if self._pad is not None else self._jog.speeds(now_s, dt_s)
 
@@ -205,7 +203,7 @@ class Session:
                 Watch(self.client, recording=self.options.recording, on_status=self._on_status)
             )
             if self._device is not None:
-                self._pad = stack.enter_context(Gamepad(self._device, self._on_pad, self._on_pad_lost))
+                self._pad = stack.enter_context(Gamepad(self._device, self._on_pad, self.view.say))
             if self.options.driver in ("keyboard", "gamepad"):
                 driving = lambda: self.status.teleop.get("source") == "teleop"  # noqa: E731
                 stack.enter_context(JogStream(self.client, self._speeds, driving, self.view.say))
@@ -314,8 +312,16 @@ class Session:
         with contextlib.suppress(CommandError):
             if self.options.recording:
                 self.episodes.stop()
+                self._until_kept()
             self.arm.release()
         self._end()
+
+    def _until_kept(self) -> None:
+        """Wait until everything is on the disk, and look once more. Raises CommandError."""
+        deadline_s = time.monotonic() + KEPT_S
+        while self.client.get("/v1/recording")["state"] != "ended" and time.monotonic() < deadline_s:
+            time.sleep(LOOK_S)
+        self._on_status(look(self.client, recording=True))
 
     def _point(self) -> PickupPoint | None:
         """Where the object lies now."""

@@ -114,8 +114,10 @@ class FakeService:
                 self.end_pickup("cancelled")
             case ["recording", "next" | "redo"]:
                 recording |= {"state": "recording", "can_label": True}
-            case ["recording", "finish" | "stop"]:
+            case ["recording", "finish"]:
                 recording |= {"state": "idle", "can_label": False}
+            case ["recording", "stop"]:
+                recording |= {"state": "ended", "can_label": False, "kept": recording["kept"] + 1}
             case ["recording", "discard"]:
                 recording |= {"state": "idle", "can_label": False}
         self.recording = recording or None

@@ -82,6 +82,8 @@ def test_episodes_by_keys(running: Any) -> None:
         made.done("recording/next", "recording/redo", "recording/discard", "recording/finish")
         made.press("escape")
         made.done("recording/stop", "teleop/stop")
+        assert made.over.wait(2.0) and made.session.status.recording is not None
+        assert made.session.status.recording["kept"] == 1, "as it was after the last episode"
 
 
 def test_recording_begins_once_the_recorder_sees_who_drives(running: Any) -> None:
