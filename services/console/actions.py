@@ -18,6 +18,7 @@ class Action(StrEnum):
     STOP = "stop"
     TAKE_OVER = "take_over"
     HAND_BACK = "hand_back"
+    CLEAR = "clear"
 
 
 KEYS: dict[str, Action] = {
@@ -34,6 +35,7 @@ KEYS: dict[str, Action] = {
     "space": Action.STOP,
     "i": Action.TAKE_OVER,
     "b": Action.HAND_BACK,
+    "k": Action.CLEAR,
 }
 """Key of a terminal (see ``KeyDecoder``) -> what it asks for."""
 

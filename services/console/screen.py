@@ -134,7 +134,7 @@ def arm_rest(status: Status) -> str:
     """What stands behind the mode: who drives, how late the arm is, what holds it back."""
     teleop, parts = status.teleop, []
     if status.faults:
-        parts.append(f"fault: {', '.join(status.faults)}: so101 doctor, or the dashboard, says what to do")
+        parts.append(f"fault: {', '.join(status.faults)}: k clears it once its cause is gone")
     if teleop.get("active"):
         parts.append(f"driven by {teleop.get('source')}")
     elif teleop.get("intervening"):

@@ -217,6 +217,8 @@ class Session:
                         self.view.say(str(error))
 
     def _on_status(self, status: Status) -> None:
+        for code in status.faults.keys() - self.status.faults.keys():
+            self.view.say(f"fault {code}: {status.faults[code]}")
         self.status = status
         self.view.show(status)
 
@@ -226,6 +228,9 @@ class Session:
             self._quit()
         elif action is Action.NEXT:
             self._next()
+        elif action is Action.CLEAR:
+            self.client.post("/v1/faults/clear")
+            self.view.say("faults are cleared: Enter begins")
         elif action in (Action.TAKE_OVER, Action.HAND_BACK):
             if not self.options.corrections:
                 self.view.say("no policy drives here: so101 record --policy BUNDLE")

@@ -19,14 +19,14 @@ class Status:
 
     Attributes:
         mode: of the controller, ``off`` before anything is known.
-        faults: codes of what is latched.
+        faults: what is latched: code -> what it is and what to do.
         teleop: answer of ``GET /v1/teleop``.
         recording: answer of ``GET /v1/recording``; ``None`` where nothing is recorded.
         error: why the service could not be asked just now; the rest is what it said last.
     """
 
     mode: str = "off"
-    faults: tuple[str, ...] = ()
+    faults: dict[str, str] = field(default_factory=dict)
     teleop: dict[str, Any] = field(default_factory=dict)
     recording: dict[str, Any] | None = None
     error: str | None = None
@@ -43,7 +43,7 @@ def look(client: ServiceClient, *, recording: bool) -> Status:
     severe = [fault for fault in state.get("faults", ()) if fault.get("severity") not in ("warn", "slow")]
     return Status(
         mode=str(state.get("mode", "off")),
-        faults=tuple(str(fault.get("code")) for fault in severe),
+        faults={str(fault["code"]): f"{fault['message']}: {fault['remedy']}" for fault in severe},
         teleop=client.get("/v1/teleop"),
         recording=_recording(client) if recording else None,
     )

@@ -32,6 +32,7 @@ class FakeService:
     def reset(self) -> None:
         """Everything as at the start."""
         self.calls: list[tuple[str, Any]] = []
+        self.faults: list[dict[str, str]] = []
         self.intents: list[dict[str, Any]] = []
         self.mode, self.source = "off", None
         self.pickup: dict[str, Any] | None = None
@@ -81,7 +82,11 @@ class FakeService:
 
     def _look(self, path: str) -> Any:
         if path == "/v1/state":
-            return {"mode": self.mode, "faults": [], "run": {"pickup": self.pickup and self.pickup["id"]}}
+            return {
+                "mode": self.mode,
+                "faults": self.faults,
+                "run": {"pickup": self.pickup and self.pickup["id"]},
+            }
         if path == "/v1/teleop":
             active = self.source in ("leader", "teleop")
             return {"active": active, "source": self.source, "lag_ms": 80.0, "away": {}}
@@ -98,6 +103,8 @@ class FakeService:
         match what.split("/"):
             case ["start"]:
                 self.mode = "ready"
+            case ["faults", "clear"]:
+                self.faults = []
             case ["stop"]:
                 self.mode, self.source = "hold", None
             case ["teleop", "start" | "take_over"]:

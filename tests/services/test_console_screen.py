@@ -34,7 +34,7 @@ def test_what_matters_stands_there() -> None:
     now = recording(
         state="recording", kept=2, episodes=10, seconds=12.44, frames=373, fps=29.9, cameras=cameras
     )
-    text = shown(Status("running", (), DRIVEN, now))
+    text = shown(Status("running", {}, DRIVEN, now))
     for words in (
         "running",
         "leader",
@@ -49,11 +49,13 @@ def test_what_matters_stands_there() -> None:
         assert words in text, words
     assert "overhead" not in text
     text = shown(
-        Status("fault", ("servo_lost",), {}, recording(message="episode 3 was stopped: the disk is full"))
+        Status(
+            "fault", {"servo_lost": "look"}, {}, recording(message="episode 3 was stopped: the disk is full")
+        )
     )
     assert "servo_lost" in text and "the disk is full" in text
     away = {"shoulder_pan": -12.6, "gripper": 8.2}
-    text = shown(Status("running", (), DRIVEN | {"away": away, "lag_ms": None, "limited": None}))
+    text = shown(Status("running", {}, DRIVEN | {"away": away, "lag_ms": None, "limited": None}))
     assert "-13°" in text and "+8 %" in text and "ms" not in text
 
 
@@ -61,7 +63,7 @@ def test_what_matters_stands_there() -> None:
 def test_a_narrow_terminal_breaks_nothing(width: int) -> None:
     for status in (
         None,
-        Status("running", (), DRIVEN, recording()),
+        Status("running", {}, DRIVEN, recording()),
         Status(error="the service is gone " * 9),
     ):
         assert all(len(line) <= width for line in shown(status, width).splitlines())
@@ -71,8 +73,8 @@ def test_without_a_terminal_a_line_comes_only_when_something_changes() -> None:
     lines: list[str] = []
     view = PlainView(lines.append)
     for frames in range(5):
-        view.show(Status("running", (), DRIVEN, recording(state="recording", frames=frames)))
-    view.show(Status("hold", ("overload",), {}, recording(message="episode 0 has 4 rows")))
+        view.show(Status("running", {}, DRIVEN, recording(state="recording", frames=frames)))
+    view.show(Status("hold", {"overload": "look"}, {}, recording(message="episode 0 has 4 rows")))
     view.show(Status(error="it does not answer"))
     assert len(lines) == 5, lines
     assert "running" in lines[0] and "overload" in lines[2] and "4 rows" in lines[3]

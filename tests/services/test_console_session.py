@@ -145,6 +145,20 @@ def test_keys_of_recording_and_correcting_say_where_they_belong(running: Any) ->
         assert made.service.calls == []
 
 
+def test_a_fault_is_told_once_and_cleared_by_a_key(running: Any) -> None:
+    with sitting(running, driver="leader") as made:
+        warm = {"code": "warm", "severity": "warn", "message": "it is warm", "remedy": "wait"}
+        lost = {"code": "servo_lost", "severity": "hold", "message": "it is silent", "remedy": "plug it in"}
+        made.service.faults = [warm, lost]
+        made.until(lambda: made.view.status.faults)
+        made.press("k")
+        made.done("faults/clear")
+        made.until(lambda: not made.view.status.faults)
+        assert [line for line in made.view.lines if "fault " in line] == [
+            "fault servo_lost: it is silent: plug it in"
+        ]
+
+
 def test_a_service_that_goes_away_is_said_and_looked_for_again() -> None:
     with faked() as (service, client), contextlib.ExitStack() as stack:
         made = Sitting(service, client, SessionOptions(driver="dashboard"))
