@@ -36,8 +36,10 @@ approach leads the arm by no more, so the arm itself is twice as far off at most
 """
 APPROACH_DPS = 30.0
 """User units per second at which the follower comes to a leader that stands elsewhere."""
-SILENT_S = 0.1
-"""A leader that has said nothing for so long is lost."""
+SILENT_S = 0.25
+"""A leader that has said nothing for so long is lost. As long as the follower's own silence may last
+(robot/link.py): the target stands still from the first tick without news, so nothing moves meanwhile.
+"""
 OPENING_S = 3.0
 """Longest wait for the leader's port to be opened and checked."""
 HAND_SPEED = 720.0
