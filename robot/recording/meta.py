@@ -229,7 +229,10 @@ def read_tasks(root: Path) -> list[str]:
     sentences = "task" if "task" in table.column_names else "__index_level_0__"
     if not {"task_index", sentences} <= set(table.column_names):
         raise DatasetError(f"{path} lacks the columns task_index and task")
-    pairs = dict(zip(table["task_index"].to_pylist(), table[sentences].to_pylist(), strict=True))
+    numbers = table["task_index"].to_pylist()
+    if not all(isinstance(number, int) for number in numbers):
+        raise DatasetError(f"{path}: task_index is not a column of whole numbers")
+    pairs = dict(zip(numbers, table[sentences].to_pylist(), strict=True))
     if sorted(pairs) != list(range(len(pairs))):
         raise DatasetError(f"{path}: task numbers {sorted(pairs)} are not 0..{len(pairs) - 1}")
     return [str(pairs[index]) for index in range(len(pairs))]

@@ -36,7 +36,7 @@ MENDED = frozenset(
     | {"row_count", "parquet_broken"}
 )
 """What the episodes that are whole say themselves."""
-NEEDED = frozenset({"info_broken", "version", "column_missing", "fps_wrong"})
+NEEDED = frozenset({"info_broken", "version", "column_wrong", "fps_wrong"})
 """What everything else depends on, and only a person knows."""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from robot.recording.check.findings import Report
 from robot.recording.check.frozen import check_frozen
 from robot.recording.check.motion import check_motion
-from robot.recording.check.rows import check_features, check_rows
+from robot.recording.check.rows import check_columns, check_rows
 from robot.recording.check.statistics import Tally, check_stats
 from robot.recording.check.survey import Survey, survey
 from robot.recording.check.sync import check_sync
@@ -69,17 +69,15 @@ def _rows(seen: Survey, report: Report) -> tuple[dict[int, FloatArray], Tally, b
     verdicts: dict[int, Verdict | None] = {}
     labels: list[int] = []
     rates: list[float] = []
-    tally, complete, first = Tally(), True, True
-    for episode, columns in seen.rows(report):
-        if columns is None:
+    tally, complete = Tally(), True
+    for episode, read in seen.rows(report):
+        if read is None:
             complete = False
             continue
-        if first:
-            check_features(seen, columns, report)
-            first = False
+        columns = check_columns(seen, episode, read, report)
         tally.add(columns)
         if "success" in columns:
-            labels.append(int(columns["success"].reshape(-1)[-1]))
+            labels.append(int(columns["success"][-1]))
         rate = check_rate(seen, episode, columns, report)
         if rate is not None:
             rates.append(rate)

@@ -79,7 +79,7 @@ def scan(path: Path) -> Scan:
                 if packet.size and packet.pts is not None and packet.time_base is not None:
                     times.append(float(packet.pts * packet.time_base))
                     error = error or ("a packet is cut off" if packet.is_corrupt else None)
-    except (av.FFmpegError, OSError, IndexError, ValueError) as problem:
+    except _UNREADABLE as problem:
         error = str(problem)
     if error is None and promised is not None and len(times) < promised:
         error = f"its header counts {promised} pictures, there are {len(times)}"
@@ -112,7 +112,7 @@ def watch(path: Path, seen: Callable[[], None] = lambda: None) -> Track:
                     most.append(float(difference.max()))
                 before = small
                 seen()
-    except (av.FFmpegError, OSError, IndexError, ValueError) as problem:
+    except _UNREADABLE as problem:
         error = str(problem)
     return Track(
         np.array(black, dtype=bool),
@@ -123,6 +123,8 @@ def watch(path: Path, seen: Callable[[], None] = lambda: None) -> Track:
     )
 
 
+_UNREADABLE = (av.FFmpegError, OSError, IndexError, ValueError, AttributeError)
+"""What PyAV raises for broken files; the last for a stream of a codec that does not exist."""
 _FOOT = 16.0
 """Luma of black in video levels."""
 

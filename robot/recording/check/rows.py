@@ -21,13 +21,28 @@ def check_rows(seen: Survey, episode: EpisodeMeta, columns: Columns, report: Rep
     )
 
 
-def check_features(seen: Survey, columns: Columns, report: Report) -> None:
-    """Columns that ``info.json`` promises and the rows do not have; looked at once, in the first episode."""
+def check_columns(seen: Survey, episode: EpisodeMeta, columns: Columns, report: Report) -> Columns:
+    """The columns that are what ``info.json`` says of them; scalars have shape (frames,)."""
+    right: Columns = {}
     for name, feature in seen.info["features"].items():
-        kind = feature.get("dtype") if isinstance(feature, dict) else None
-        if kind not in ("video", "image", "string", None) and name not in columns:
-            message = f"info.json has the feature {name}, the rows do not"
-            report.find("column_missing", message, "restore the files of one and the same dataset")
+        kind, shape = str(feature.get("dtype")), feature.get("shape")
+        if kind in ("video", "image", "string"):
+            continue
+        column = columns.get(name)
+        wrong = ""
+        if column is None:
+            wrong = "the rows have no numbers for it"
+        elif list(column.shape[1:] or (1,)) != shape:
+            wrong = f"the rows have {list(column.shape[1:] or (1,))} numbers"
+        elif kind.startswith("int") and column.dtype.kind not in "iu":
+            wrong = f"the rows have {column.dtype}"
+        elif column.dtype.kind in "iufb":
+            right[name] = column.reshape(len(column)) if shape == [1] else column
+        if wrong:
+            message = f"info.json has the feature {name}, {kind} {shape}: {wrong}"
+            remedy = "restore info.json and rows of one and the same dataset from a copy"
+            report.find("column_wrong", message, remedy, episode=episode.index)
+    return right
 
 
 def _indices(seen: Survey, episode: EpisodeMeta, columns: Columns, report: Report) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -21,6 +20,8 @@ from robot.recording.files import read_json
 from robot.recording.meta import EpisodeMeta, FileSlot
 from robot.recording.reader import Dataset, table_columns
 
+MOST_FPS = 1000
+"""No camera of a robot is faster."""
 COPY = "restore it from a copy of the dataset"
 
 Columns = dict[str, NDArray[Any]]
@@ -144,11 +145,18 @@ def _readable(root: Path, info: dict[str, Any], report: Report) -> bool:
         report.find("version", message, f"`so101 dataset convert {root}` brings v2.1 to v3.0")
         return False
     fps, features = info.get("fps"), info.get("features")
-    if not isinstance(fps, int | float) or not np.isfinite(fps) or fps <= 0:
+    if not isinstance(fps, int | float) or not 0 < fps <= MOST_FPS:
         report.find("info_broken", f"info.json has fps {fps!r}", "write the rate that it was recorded at")
         return False
-    if not isinstance(features, dict) or "data_path" not in info:
-        report.find("info_broken", "info.json lacks 'features' or 'data_path'", COPY)
+    if not isinstance(features, dict) or not all(isinstance(f, dict) for f in features.values()):
+        report.find("info_broken", "info.json lacks 'features', or one is no feature", COPY)
+        return False
+    try:
+        for key in ("data_path", "video_path"):
+            if key == "data_path" or info.get(key) is not None:
+                FileSlot(0, 0).path(root, str(info[key]))
+    except (KeyError, IndexError, ValueError) as error:
+        report.find("info_broken", f"info.json has a wrong 'data_path' or 'video_path': {error}", COPY)
         return False
     return True
 

@@ -314,6 +314,11 @@ DEFECTS: dict[str, tuple[Seed, set[tuple[str, int | None]]]] = {
     "a video that is gone": (lambda root: video_file(root, 1).unlink(), {("video_missing", 1)}),
     "rows that are gone": (lambda root: data_file(root, 1).unlink(), {("data_missing", 1)}),
     "a video's end that is not its episode's": (span("to", 0.5), {("video_span", 1)}),
+    "a column of another kind": (
+        lambda root: edit_info(root, lambda i: i["features"]["success"].update(shape=[3])),
+        {("column_wrong", None)},
+    ),
+    "an impossible rate": (info(fps=1e300), {("info_broken", None)}),
     "a recording that was killed": (killed_recording, {("leftovers", None)}),
     "black pictures": (video(black), {("black", 1)}),
     "a picture too old": (
