@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from robot.errors import CommandError
 from services.console.client import ServiceClient
@@ -25,13 +26,50 @@ class Arm:
 
     def __init__(self, client: ServiceClient, source: str, ended: threading.Event) -> None:
         self.client, self.source, self._ended = client, source, ended
+        self.stops = 0
+        """How often a person has stopped the arm."""
+        self._allowed = 0
+
+    # -- what moves it ---------------------------------------------------------------------------------------
+
+    def allow(self, stops: int) -> None:
+        """What a person asked for when there had been so many ``stops`` may move the arm until the next."""
+        self._allowed = stops
+
+    def stopped(self) -> None:
+        """A person has stopped the arm: what is still on its way there does not move it any more."""
+        self.stops += 1
+
+    def command(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """POST what may move the arm.
+
+        Raises:
+            CommandError: a refusal; (``stopped``) somebody has stopped the arm since. Where that was while
+                this was on its way, the stop is sent once more, behind it.
+        """
+        self._check()
+        try:
+            return self.client.post(path, body)
+        finally:
+            if self.stops != self._allowed:
+                self.client.stop()
+                self._check()
+
+    def _check(self) -> None:
+        if self.stops != self._allowed:
+            raise CommandError("the arm was stopped: Enter begins anew", code="stopped")
+
+    # -- steps -----------------------------------------------------------------------------------------------
 
     def mode(self) -> str:
         """Of the controller. Raises CommandError."""
         return str(self.client.get("/v1/state").get("mode", "off"))
 
-    def ready(self) -> None:
+    def ready(self, *, start: bool = True) -> None:
         """Bring the arm to its ready pose; what has it is ended first.
+
+        Args:
+            start: whether it may be energised and started. Without, one that was stopped stays so.
 
         Raises:
             CommandError: a fault is latched, somebody stops the arm, or it does not come there in time.
@@ -41,8 +79,8 @@ class Arm:
             self.release()
             self.until(lambda: self.mode() != "running", "the run did not end")
             mode = self.mode()
-        if mode not in ("ready", "starting"):
-            self.client.post("/v1/start")
+        if start and mode not in ("ready", "starting"):
+            self.command("/v1/start")
         deadline_s = time.monotonic() + READY_S
         while (mode := self.mode()) != "ready":
             if mode not in ("starting", "running", "off") or time.monotonic() > deadline_s:
@@ -55,7 +93,7 @@ class Arm:
         if self.client.get("/v1/teleop").get("active"):
             return
         self.ready()
-        self.client.post("/v1/teleop/start", {"source": self.source})
+        self.command("/v1/teleop/start", {"source": self.source})
 
     def release(self) -> None:
         """End what drives: the arm goes back to its ready pose. Raises CommandError."""

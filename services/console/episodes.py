@@ -94,11 +94,11 @@ class Episodes:
 
     def take_over(self) -> None:
         """Drive in the policy's place. Raises CommandError."""
-        self._client.post("/v1/teleop/take_over", {"source": self._arm.source})
+        self._arm.command("/v1/teleop/take_over", {"source": self._arm.source})
 
     def hand_back(self) -> None:
         """Let the policy go on. Raises CommandError."""
-        self._client.post("/v1/teleop/hand_back")
+        self._arm.command("/v1/teleop/hand_back")
 
     def pickup(self) -> dict[str, Any] | None:
         """The pickup that is being corrected. Raises CommandError."""
@@ -131,7 +131,7 @@ class Episodes:
         if told is None:
             raise CommandError("nobody says where the object lies: give --pickup X,Y", code="no_pickup")
         self._arm.ready()
-        self._pickup = str(self._client.post("/v1/pickups", told.model_dump())["id"])
+        self._pickup = str(self._arm.command("/v1/pickups", told.model_dump())["id"])
         self._arm.until(self._began, "the policy did not begin")
 
     def _began(self) -> bool:

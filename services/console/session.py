@@ -113,7 +113,7 @@ class Session:
         self.arm = Arm(client, options.source, self.ended)
         self.episodes = Episodes(self.arm, corrections=options.corrections, point=self._point, say=view.say)
         self._end, self._terminal_fd, self._device = end, terminal_fd, gamepad
-        self._actions: queue.SimpleQueue[Action] = queue.SimpleQueue()
+        self._actions: queue.SimpleQueue[tuple[Action, int]] = queue.SimpleQueue()
         self._jog = KeyJog()
         self._pad: Gamepad | None = None
         self._stop = StopButton(client, view.say)
@@ -139,8 +139,9 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.ended.set()
-        if self._worker.is_alive():
-            self._worker.join()
+        for thread in (self._worker, self._player):
+            if thread.is_alive():
+                thread.join(PLAYER_S)
         self._stack.close()
 
     def begin(self) -> None:
@@ -148,7 +149,7 @@ class Session:
         self._up = True
         self._worker.start()
         if self.options.begins:
-            self._actions.put(Action.NEXT)
+            self.ask(Action.NEXT)
 
     # -- keys, from their threads --------------------------------------------------------------------
 
@@ -174,15 +175,17 @@ class Session:
         """Ask for something; returns at once. A stop does not queue."""
         if action is Action.STOP:
             self._jog.release()
+            self.arm.stopped()
             if self._up:
                 self._stop.press()
         elif action is Action.QUIT and not self._up:
             self._end()
         else:
-            self._actions.put(action)
+            self._actions.put((action, self.arm.stops))
 
     def _before_suspend(self) -> None:
         self._jog.release()
+        self.arm.stopped()
         if self._up and self.status.mode in ("running", "starting"):
             self._stop.press(SUSPEND_S)
 
@@ -209,7 +212,10 @@ class Session:
                 stack.enter_context(JogStream(self.client, self._speeds, driving, self.view.say))
             while not self.ended.is_set():
                 try:
-                    self._do(self._actions.get(timeout=LOOK_S))
+                    action, stops = self._actions.get(timeout=LOOK_S)
+                    if not self._player.is_alive():
+                        self.arm.allow(stops)
+                    self._do(action)
                 except queue.Empty:
                     self._look()
                 except CommandError as error:
@@ -274,10 +280,14 @@ class Session:
                 ended=self.ended,
                 say=self.view.say,
             )
-        if self._unattended.run() or self._terminal_fd is None:
-            self._actions.put(Action.QUIT)
-        elif not self.ended.is_set():
-            self.view.say("Enter lets it go on, q ends")
+        done = False
+        try:
+            done = self._unattended.run()
+        finally:
+            if done or self._terminal_fd is None:
+                self.ask(Action.QUIT)
+            elif not self.ended.is_set():
+                self.view.say("Enter lets it go on, q ends")
 
     def _edit(self, action: Action) -> None:
         if self.options.driver == "expert":

@@ -129,9 +129,12 @@ class Unattended:
         self._corrections, self._seed, self._wanted = corrections, seed, wanted
         self._ended, self._say = ended, say
         self._number = self._made = self._spoiled = 0
+        self._first = True
+        """Since a person asked for it; only then the arm may be started."""
 
     def run(self) -> bool:
         """Go on until all episodes are made; ``False`` when something kept it from that, which was said."""
+        self._first = True
         with LiveScene(self._client, self._ended, self._say) as scene, LiveExpert(scene) as expert:
             while self._wanted is None or self._made < self._wanted:
                 rng = episode_rng(self._seed, self._number)
@@ -141,6 +144,7 @@ class Unattended:
                     if not self._passes(error):
                         return False
                     kept = False
+                self._first = False
                 self._number += 1
                 self._made += kept
         return True
@@ -157,7 +161,7 @@ class Unattended:
         return not self._ended.wait(PASSING_S)
 
     def _demonstrate(self, expert: LiveExpert, scene: LiveScene, rng: np.random.Generator) -> bool:
-        self._arm.ready()
+        self._arm.ready(start=self._first)
         self._put(PickPlace().sample(rng))
         if self._episodes is None:
             self._arm.drive()
@@ -173,7 +177,7 @@ class Unattended:
         """One corrected episode; whether it was kept."""
         if self._episodes is None:
             raise CommandError("corrections are for recording: so101 record", code="not_recorded")
-        self._arm.ready()
+        self._arm.ready(start=self._first)
         place = PickPlace().sample(rng)
         self._put(place)
         error_m = rng.normal(0.0, COORDINATE_NOISE_M, 2) * (rng.random() < 0.5)

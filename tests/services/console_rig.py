@@ -32,6 +32,7 @@ class FakeService:
     def reset(self) -> None:
         """Everything as at the start."""
         self.calls: list[tuple[str, Any]] = []
+        self.in_bowl = False
         self.faults: list[dict[str, str]] = []
         self.intents: list[dict[str, Any]] = []
         self.mode, self.source = "off", None
@@ -91,7 +92,7 @@ class FakeService:
             active = self.source in ("leader", "teleop")
             return {"active": active, "source": self.source, "lag_ms": 80.0, "away": {}}
         if path == "/v1/twin":
-            return {"cube": CUBE}
+            return {"cube": CUBE, "cube_in_bowl": self.in_bowl}
         if path == "/v1/recording":
             return self.recording
         if path.startswith("/v1/pickups/"):

@@ -47,15 +47,19 @@ def test_enter_begins_and_a_key_becomes_a_jog_and_then_a_halt(running: Any) -> N
         assert made.over.wait(2.0)
 
 
-def test_a_stop_waits_for_nothing(running: Any) -> None:
-    with sitting(running, driver="leader") as made:
-        made.service.slow_s["/v1/start"] = 1.0
-        made.press("enter")
+def test_a_stop_waits_for_nothing_and_nothing_moves_after_it(running: Any) -> None:
+    with sitting(running, driver="leader", recording=True) as made:
+        made.service.slow_s["/v1/start"] = 0.6
+        made.press("enter", "enter")
         made.until(made.service.posted)
         made.press("space")
         made.until(lambda: "stop" in made.service.posted())
         assert made.service.posted() == ["start", "stop"], "it came before the start was through"
-        made.until(lambda: "STOP: the arm holds" in made.view.lines)
+        made.until(lambda: made.service.mode == "hold" and len(made.service.calls) > 2)
+        made.until(lambda: made.view.lines.count("the arm was stopped: Enter begins anew") == 2)
+        made.done("start", "stop", "stop")
+        made.press("enter")
+        made.done("start", "teleop/start", "recording/next")
 
 
 def test_a_stop_that_is_not_confirmed_is_tried_again_and_said(running: Any) -> None:
