@@ -63,7 +63,7 @@ def player(
         arm = Arm(client, "teleop", ended)
         episodes = Episodes(arm, corrections=corrections, point=lambda: None, say=said.append)
         one = Unattended(
-            arm, episodes, corrections=corrections, seed=1, wanted=wanted, ended=ended, say=said.append
+            arm, episodes, corrections=corrections, seed=0, wanted=wanted, ended=ended, say=said.append
         )
         return service, one.run(), said
 

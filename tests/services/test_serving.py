@@ -59,7 +59,7 @@ def test_what_the_service_waits_for_is_said_once_and_then_that_it_is_ready(
     said: list[str] = []
     with http.server.HTTPServer(("127.0.0.1", 0), Ready) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        herald = Herald(ServeOptions(port=server.server_port), said.append)
+        herald = Herald(ServeOptions(port=server.server_port), said.append, lambda: said.append("up"))
         herald.poll()
         assert said == []
         monkeypatch.setattr(herald, "_patient_until_s", 0.0)
@@ -70,7 +70,7 @@ def test_what_the_service_waits_for_is_said_once_and_then_that_it_is_ready(
         herald.poll()
         server.shutdown()
         url = f"http://127.0.0.1:{server.server_port}"
-    assert said == [f"not ready yet (policy: no camera overhead): {url}", f"ready: {url}"]
+    assert said == [f"not ready yet (policy: no camera overhead): {url}", f"ready: {url}", "up"]
 
 
 def test_a_dead_api_holds_an_arm_that_moves_and_nothing_else(service: Service) -> None:
