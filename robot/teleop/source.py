@@ -17,7 +17,6 @@ from robot.joints import GRIPPER, JOINTS
 from robot.mailbox import Mailbox
 from robot.seams import ArmState, Clock, FloatArray, MonotonicClock
 from robot.sources import TeleopStatus
-from robot.teleop.blend import Blend
 from robot.teleop.goto import Way
 from robot.teleop.intents import (
     MAX_JOG_MPS,
@@ -31,6 +30,7 @@ from robot.teleop.intents import (
     read_intent,
 )
 from robot.teleop.jog import BRAKING, HandJog, Twist
+from robot.teleop.stream import PoseStream
 from robot.trajectory import Motion
 
 DRAINED_PER_TICK = 8
@@ -42,6 +42,9 @@ PITCH_BACK_S = 0.1
 PITCH_BACK_DPS = 60.0
 HELD_BACK = 0.05
 """User units by which the gate's command must be off its target for the joint to be held back."""
+
+_KEPT_AS: dict[type[Intent], type] = {Goto: Way, Pose: PoseStream}
+"""Intents that are more than their last word."""
 
 
 class TeleopSource:
@@ -73,9 +76,8 @@ class TeleopSource:
         self._jog, self._motion, self._dt_s = jog, motion, dt_s
         self._low, self._high = low, high
         self._clock = clock or MonotonicClock()
-        self._wish: Jog | JointRates | Pose | Way | None = None
+        self._wish: Jog | JointRates | PoseStream | Way | None = None
         self._heard_s = 0.0
-        self._blend: Blend | None = None
         self._pitch_deg: float | None = None
         self._gripper_pct: float | None = None
         self._said: FloatArray | None = None
@@ -98,8 +100,9 @@ class TeleopSource:
                 self._refused += 1
         if not isinstance(self._wish, Way) and now_s - self._heard_s > DEAD_MAN_S:
             self._forget()
-        if isinstance(self._wish, Pose):
-            self._said = self._toward(self._wish)
+        posed = self._wish.target() if isinstance(self._wish, PoseStream) else None
+        if posed is not None:
+            self._said = posed
         else:
             rates = self._arm_rates(motion)
             rates[GRIPPER] = self._gripper_rate(motion)
@@ -117,7 +120,7 @@ class TeleopSource:
             self._gripper_pct = intent.gripper_pct
             return
         self._heard_s = now_s
-        if not isinstance(self._wish, Way if isinstance(intent, Goto) else type(intent)):
+        if not isinstance(self._wish, _KEPT_AS.get(type(intent), type(intent))):
             self._forget()
         if isinstance(intent, Halt):
             self._gripper_pct = self._limited = None
@@ -126,25 +129,21 @@ class TeleopSource:
             there = (intent.x_m, intent.y_m, intent.z_m)
             goal = [x if wanted is None else wanted for x, wanted in zip(here, there, strict=True)]
             self._wish, self._limited = Way(np.array(goal), self._dt_s), None
+        elif isinstance(intent, Pose):
+            if not isinstance(self._wish, PoseStream):
+                self._wish = PoseStream(motion, self._dt_s)
+            self._wish.add(np.clip(np.array(intent.position), self._low, self._high), now_s)
+            self._gripper_pct = None
         else:
-            if isinstance(intent, Pose):
-                self._gripper_pct = None
-                if self._blend is None:
-                    self._blend = Blend(motion, self._dt_s)
             self._wish = intent
 
     def _forget(self) -> None:
         """Nothing is wanted of the arm any more; what a place could not be reached for stays told."""
         if self._wish is not None:
             self._limited = None
-        self._wish = self._blend = self._pitch_deg = None
+        self._wish = self._pitch_deg = None
 
     # -- what is done about it -----------------------------------------------------------------------------
-
-    def _toward(self, pose: Pose) -> FloatArray:
-        wanted = np.clip(np.array(pose.position), self._low, self._high)
-        mixed = wanted if self._blend is None else self._blend.mix(wanted)
-        return wanted if mixed is None else mixed
 
     def _arm_rates(self, motion: Motion) -> FloatArray:
         """User units per second, shape (6,); the gripper's means nothing."""
