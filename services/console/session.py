@@ -243,6 +243,7 @@ class Session:
             elif action is Action.TAKE_OVER:
                 self.episodes.take_over()
             else:
+                self._jog.release()
                 self.episodes.hand_back()
         elif not self.options.recording:
             self.view.say("nothing is recorded here: so101 record --out DIR")
