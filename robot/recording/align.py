@@ -153,6 +153,7 @@ class Aligner:
     def end(self, at_s: float) -> None:
         """No row after ``at_s``. What comes later is kept for an episode that begins there."""
         self._end_s = at_s
+        self._keep_s = min(self._keep_s, at_s)
 
     def release(self) -> None:
         """No episode follows for now: only the newest inputs are kept."""

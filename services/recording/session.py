@@ -222,7 +222,7 @@ class Session:
         mode = "off" if tick is None else MODES[int(tick["mode"])]
         if mode != "running":
             words = f"nobody drives the arm (mode {mode})"
-            raise RefusedError("not_running", words, "begin with POST /v1/teleop/start, or with a pickup")
+            raise RefusedError("not_running", words, "POST /v1/teleop/start first, or begin a pickup")
 
     def _ask_for(self, about: About) -> None:
         """Begin as soon as it can be done; without a gap, where an episode is just being ended."""
@@ -287,7 +287,6 @@ class Session:
             episode.run_id = run_id
             if self._follows_s is not None:
                 self.end_to_start_ms = round(1e3 * (row.time_s - self._follows_s), 1)
-                self._follows_s = None
         elif run_id != episode.run_id:
             self._stop(episode, "another run began")
             return
@@ -330,8 +329,9 @@ class Session:
         """No more rows; from now on it waits for its label."""
         episode.ending = False
         episode.waiting_until_s = self._now_s() + LABEL_S
-        if self._next is None:
-            self.aligner.release()
+        if not episode.reason and self._next is None:
+            self.message = f"episode {episode.number} has ended"
+        self.aligner.release()
 
     def _hand_over_if_due(self, episode: Episode, until_s: float) -> None:
         said = episode.label is not None or self._next is not None or self._stopping

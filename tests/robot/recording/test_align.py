@@ -245,6 +245,48 @@ def test_no_row_is_made_where_a_picture_was_lost_on_the_way(seed: int) -> None:
         assert before.time_s - 1 / 30 < rows[-1].time_s < before.time_s
 
 
+def test_a_picture_of_the_very_time_is_the_row_s_and_a_second_episode_repeats_none() -> None:
+    aligner = Aligner(("wrist",), 30)
+    aligner.add_frames("wrist", [frame(1, EPOCH_S)], EPOCH_S)
+    aligner.add_ticks([tick(k, EPOCH_S + k / 60) for k in range(20)], EPOCH_S)
+    start_s = aligner.begin(EPOCH_S + 0.01)
+    aligner.add_frames("wrist", [frame(2, start_s)], start_s)
+    assert aligner.rows() == [], "another of the same time may come"
+    aligner.end(start_s + 0.09)
+    aligner.add_frames("wrist", [frame(3, start_s + 0.3)], start_s + 0.3)
+    rows = aligner.rows()
+    assert rows[0].ages_s["wrist"] == 0.0 and rows[0].repeated == () and rows[1].repeated == ("wrist",)
+    aligner.begin(start_s + 0.09)
+    again = aligner.rows()[0]
+    assert (again.images["wrist"] == rows[0].images["wrist"]).all()
+    assert again.repeated == (), "it is the first of its episode"
+
+
+def test_what_an_episode_that_follows_needs_is_kept_although_the_last_has_no_more_rows() -> None:
+    """A picture between the end and what would have been the next row: it does not drop the one before."""
+    aligner, index = Aligner(("wrist",), 30), itertools.count(1)
+
+    def capture(at_s: float) -> list[Row]:
+        aligner.add_ticks([tick(round(at_s * 60), at_s)], at_s)
+        aligner.add_frames("wrist", [frame(next(index), at_s)], at_s)
+        return aligner.rows()
+
+    for k in range(60):
+        capture(EPOCH_S + k / 30)
+    start_s = aligner.begin(EPOCH_S + 2.0)
+    assert start_s - EPOCH_S - 2.0 == pytest.approx(1 / 60, abs=0.001)
+    for k in range(70):  # the camera's rhythm has moved by half a period: just before each row
+        rows = capture(start_s + k / 30 - 0.002)
+    ended_s = rows[-1].time_s + 1 / 30 + 0.001
+    capture(ended_s - 0.003)
+    aligner.end(ended_s)
+    late = capture(ended_s + 1 / 30 - 0.004)
+    assert len(late) == 1 and aligner.done
+    aligner.add_ticks([tick(0, ended_s + 0.2)], ended_s + 0.2)
+    assert aligner.begin(ended_s) < ended_s + 1 / 30 - 0.004
+    assert len(aligner.rows()) == 1 and aligner.gap is None
+
+
 def test_nothing_begins_before_everything_was_seen() -> None:
     aligner = Aligner(CAMERAS, 30)
     assert "camera wrist" in str(aligner.missing())
