@@ -66,6 +66,7 @@ def test_what_a_place_leaves_out_stays_as_it_is(rig: TeleopRig) -> None:
         ((0.25, 0.1, -0.2), 0.25, "table"),
         ((0.9, 0.0, 0.2), 0.49, "reaches|straight|limit"),
         ((0.3, 0.0, 0.9), 0.47, "reaches|straight|limit"),
+        ((-0.1, 0.26, 0.33), 0.1, "limit"),  # where the arm must slow down first to turn off
     ],
 )
 def test_place_out_of_reach_ends_as_near_as_possible_and_says_why(
@@ -84,6 +85,25 @@ def test_place_out_of_reach_ends_as_near_as_possible_and_says_why(
     back = 0.1 * (stopped - np.array(goal)) / np.linalg.norm(stopped - np.array(goal))
     rig.ticks(20, kind="jog", **dict(zip(("vx_mps", "vy_mps", "vz_mps"), back.tolist(), strict=True)))
     assert np.linalg.norm(rig.tool_m - stopped) > 0.01  # and is free at once
+
+
+@pytest.mark.parametrize("goal", [(-0.13, 0.01, 0.21), (0.17, -0.2, -0.04)])
+def test_way_is_given_up_where_it_leads_hardly_nearer_and_looks_at_few_ways_in_a_tick(
+    rig: TeleopRig, monkeypatch: pytest.MonkeyPatch, goal: tuple[float, float, float]
+) -> None:
+    steps: list[int] = []
+    step = rig.jog.step
+    monkeypatch.setattr(rig.jog, "step", lambda *given: (steps.append(len(rig.goals)), step(*given))[1])
+    x, y, z = goal
+    rig.ticks(1, kind="goto", x_m=x, y_m=y, z_m=z)
+    while rig.source._wish is not None:
+        rig.ticks(1)
+        assert len(rig.goals) < 600
+    assert max(steps.count(tick) for tick in set(steps)) <= 3
+    left = np.linalg.norm(rig.ways_m() - np.array(goal), axis=1)
+    while_ticks = round(2.1 / DT_S)
+    assert (left[:-while_ticks] - left[while_ticks:]).min() > 0.005
+    assert rig.limited is not None
 
 
 def test_another_place_and_a_halt_replace_the_first(rig: TeleopRig) -> None:
