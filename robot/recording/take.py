@@ -21,8 +21,8 @@ from robot.recording.stats import Stats
 from robot.recording.video import Codec
 from robot.seams import ByteArray
 
-QUEUE_S = 1.5
-"""So much of each camera may wait for its encoder; more than this is what a kill can cost."""
+QUEUE_S = 0.9
+"""So much of each camera may wait for its encoder, and is gone when the process is killed."""
 SYNC_S = 0.25
 """What is recorded goes to the disk at least this often, so that a power cut costs no more."""
 _WAIT_S = 0.002

@@ -102,8 +102,8 @@ def test_sigkill_while_takes_are_recorded(tmp_path: Path, delay_s: float) -> Non
         assert label == 1 or number == ended
         check_episode(dataset, number, number, length, label)
     aside = sum(r.frames for r in recovered if r.set_aside is not None)
-    # What may wait for an encoder, and the picture that the file does not have yet.
-    assert dataset.total_frames + aside >= frames - round(QUEUE_S * 30) - 1
+    # What may wait for an encoder, and the picture that the file does not have yet: less than a second.
+    assert dataset.total_frames + aside >= frames - round(QUEUE_S * 30) - 1 > frames - 30
 
 
 @pytest.mark.slow
