@@ -20,7 +20,8 @@ from robot.recording.rows import RowLayout
 from robot.recording.scratch import Committing, Label, TakeFolder
 from robot.recording.stats import Stats
 
-_SUCCESS_OF: dict[Label | None, int] = {"success": 1, "failure": 0, None: -1}
+SUCCESS_OF: dict[Label | None, int] = {"success": 1, "failure": 0, None: -1}
+"""Label -> value of the column ``success``."""
 
 
 def logged_features(ledger: Ledger) -> list[Feature]:
@@ -67,7 +68,7 @@ def commit_take(
         raise BrokenTakeError(f"a take of {length} frames has {said}")
     columns = {name: column[:length] for name, column in columns.items()}
     if SUCCESS in ledger.inputs:
-        columns[SUCCESS] = np.full((length, 1), _SUCCESS_OF[label], dtype=np.int64)
+        columns[SUCCESS] = np.full((length, 1), SUCCESS_OF[label], dtype=np.int64)
     folder.commit(Committing(ledger.episodes, ledger.next_file))
     episode = ledger.commit(task, columns, image_stats, videos)
     folder.remove()
@@ -83,6 +84,9 @@ class _Job:
     folder: TakeFolder
     finish: _Finish
     commit: _Commit
+
+
+_Change = Callable[[], EpisodeMeta]
 
 
 class Committer:
@@ -103,7 +107,8 @@ class Committer:
         self._root = root
         self._unsaid: list[DatasetError] = []
         self._stopped: DatasetError | None = None
-        self._jobs: queue.Queue[_Job | None] = queue.Queue()
+        self._newest_failed = False
+        self._jobs: queue.Queue[_Job | _Change | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
     def submit(self, folder: TakeFolder, finish: _Finish, commit: _Commit) -> None:
@@ -114,10 +119,15 @@ class Committer:
             finish: waits for the take's encoders and gives the statistics of its pictures.
             commit: makes it an episode, with those.
         """
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="commit takes", daemon=True)
-            self._thread.start()
-        self._jobs.put(_Job(folder, finish, commit))
+        self._put(_Job(folder, finish, commit))
+
+    def change(self, call: _Change) -> None:
+        """Have something done to the newest episode when those before it are; not where it became none.
+
+        Args:
+            call: does it. A DatasetError says that nothing was done, any other error ends all committing.
+        """
+        self._put(call)
 
     def check(self, *, again: bool = True) -> None:
         """Say what has failed since this was last called, and with ``again`` what ended all every time.
@@ -138,11 +148,22 @@ class Committer:
             self._thread.join()
             self._thread = None
 
+    def _put(self, job: _Job | _Change) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="commit takes", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
     def _run(self) -> None:
         finished = False
         try:
             while (job := self._jobs.get()) is not None:
-                self._do(job)
+                if isinstance(job, _Job):
+                    before = len(self.failures)
+                    self._do(job)
+                    self._newest_failed = len(self.failures) > before
+                elif self._stopped is None and not self._newest_failed:
+                    self._do_change(job)
             finished = True
         finally:
             if not finished:
@@ -165,6 +186,19 @@ class Committer:
                 DatasetError(
                     f"{self._root}: an episode could not be finished: {error}. What was recorded is kept in "
                     f"{job.folder.path}: make room or mend the disk, then run `so101 dataset repair`"
+                )
+            )
+
+    def _do_change(self, call: _Change) -> None:
+        try:
+            call()
+        except DatasetError as error:
+            self._note(error)
+        except (OSError, pa.ArrowException) as error:
+            self._stop(
+                DatasetError(
+                    f"{self._root}: its newest episode could not be changed: {error}. No frame is lost: make "
+                    "room or mend the disk, then run `so101 dataset repair`"
                 )
             )
 

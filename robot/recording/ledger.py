@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 
 from robot.errors import DatasetError
 from robot.recording import meta as layout
-from robot.recording.features import ACTION, DEFAULT_FEATURES, parse_features, table_schema, to_arrow
+from robot.recording.features import (
+    ACTION,
+    DEFAULT_FEATURES,
+    SUCCESS,
+    parse_features,
+    table_schema,
+    to_arrow,
+)
 from robot.recording.files import publish, publish_json, read_json, sync_file
 from robot.recording.meta import EpisodeMeta, FileSlot, VideoSpan
 from robot.recording.stats import Stats, column_stats, from_json, merge_stats, to_json
@@ -66,6 +73,12 @@ class Ledger:
     def episodes(self) -> int:
         """How many are finished."""
         return int(self.info["total_episodes"])
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its episodes can be labelled."""
+        feature = self.inputs.get(SUCCESS)
+        return feature is not None and feature.dtype == "int64" and feature.is_scalar
 
     def slot(self, number: int) -> FileSlot:
         """The place of the files with this number."""
@@ -122,13 +135,12 @@ class Ledger:
             if not episodes:
                 raise DatasetError(f"{self.root} has no episode to drop")
             *rest, last = episodes
-            numbers = {_number(last, self.info), self._first_number(last)}
-            row = self._row_file(last.data)
-            if len(numbers) > 1 or _number_of_rows(row) != 1 or self._shared(last, rest):
+            if not self._alone(last, rest):
                 raise DatasetError(
                     f"{self.root}: episode {last.index} shares its files with others: "
                     "remove it with `so101 dataset delete`"
                 )
+            row = self._row_file(last.data)
             merged = self._merge_stats(rest) if rest else {}
             self._publish_info(last.index, last.from_index)
             self._publish_stats(merged)
@@ -136,8 +148,23 @@ class Ledger:
             for path in (row, *self._files(last)):
                 path.unlink(missing_ok=True)
                 sync_file(path.parent)
-            self.next_file = numbers.pop()
+            self.next_file = _number(last, self.info)
             return last
+
+    def label_last(self, success: int) -> EpisodeMeta:
+        """Change the column ``success`` of the newest episode. A kill on the way leaves the old or the new.
+
+        Raises:
+            DatasetError: there is none, it shares its files with others, or a file cannot be read; nothing is
+                changed.
+            OSError: a file cannot be written; the next opening goes on from there.
+        """
+        with self._busy:
+            episodes = layout.read_episodes(self.root)[: self.episodes]
+            if not episodes or not self._alone(episodes[-1], episodes[:-1]):
+                raise DatasetError(f"{self.root} has no newest episode with files of its own to be labelled")
+            self._label(episodes, success)
+            return episodes[-1]
 
     def recover(self) -> list[EpisodeMeta]:
         """Bring the folder to a state between two episodes, after a kill at any moment; its episodes.
@@ -164,10 +191,38 @@ class Ledger:
             self._publish_info(len(whole), whole[-1].to_index)
         elif stats is not None:
             self._stats = stats
+        self._finish_label(whole)
         left = self.slot(self.next_file)
         for path in (self._data_file(left), *(self._video_file(left, f.name) for f in self.videos)):
             path.unlink(missing_ok=True)
         return whole
+
+    def _label(self, episodes: Sequence[EpisodeMeta], success: int) -> None:
+        """Label the newest episode: its rows first, its own statistics last, so that half of it shows."""
+        *rest, last = episodes
+        path, row_path = self._data_file(last.data), self._row_file(last.data)
+        table, row = layout.read_table(path), layout.read_table(row_path)
+        column = np.full((last.length, 1), success, dtype=np.int64)
+        stats = column_stats(column)
+        others = [self._merge_stats(rest, SUCCESS)[SUCCESS]] if rest else []
+        merged = merge_stats([*others, stats])
+        table = _replaced(table, SUCCESS, to_arrow(self.inputs[SUCCESS], column))
+        for name, value in stats.items():
+            row = _replaced(row, f"stats/{SUCCESS}/{name}", pa.array([value.tolist()]))
+        self._publish_table(table, path)
+        self._publish_stats({**self._stats, SUCCESS: merged})
+        self._publish_table(row, row_path)
+
+    def _finish_label(self, episodes: Sequence[EpisodeMeta]) -> None:
+        """Go on where a writer was killed that labelled the newest episode, if one was."""
+        if not self.has_labels or not episodes or not self._alone(episodes[-1], episodes[:-1]):
+            return
+        last = episodes[-1].data
+        said = layout.read_table(self._data_file(last), [SUCCESS])[SUCCESS].unique().to_pylist()
+        counted = layout.read_table(self._row_file(last), [f"stats/{SUCCESS}/mean"])
+        known = len(said) == 1 and isinstance(said[0], int) and counted.num_columns == 1
+        if known and counted[0].to_pylist() != [said]:
+            self._label(episodes, said[0])
 
     def _publish_table(self, table: pa.Table, path: Path) -> None:
         temporary = self._scratch / path.name
@@ -199,12 +254,13 @@ class Ledger:
             return None
         return stats if int(stats[ACTION]["count"].reshape(-1)[0]) == self.info["total_frames"] else None
 
-    def _merge_stats(self, episodes: Sequence[EpisodeMeta]) -> dict[str, Stats]:
-        """Statistics of the dataset from those in the table of episodes. Raises DatasetError without them."""
-        known = layout.read_episode_stats(self.root)
+    def _merge_stats(self, episodes: Sequence[EpisodeMeta], feature: str | None = None) -> dict[str, Stats]:
+        """Statistics, of one feature or all, from those in the table. Raises DatasetError without them."""
+        known = layout.read_episode_stats(self.root, feature)
         parts = [known[episode.index] for episode in episodes]
+        names = [f.name for f in self.features if feature in (f.name, None)]
         try:
-            return {f.name: merge_stats([part[f.name] for part in parts]) for f in self.features}
+            return {name: merge_stats([part[name] for part in parts]) for name in names}
         except KeyError as error:
             raise DatasetError(
                 f"{self.root}: neither stats.json nor each row of meta/episodes has statistics of {error}: "
@@ -224,16 +280,22 @@ class Ledger:
         videos = [self._video_file(span.slot, key) for key, span in episode.videos.items()]
         return [self._data_file(episode.data), *videos]
 
-    def _shared(self, episode: EpisodeMeta, others: Sequence[EpisodeMeta]) -> bool:
-        mine = {*self._files(episode)}
-        return any(mine & {*self._files(other)} for other in others)
+    def _alone(self, episode: EpisodeMeta, others: Sequence[EpisodeMeta]) -> bool:
+        """Whether an episode has its files to itself, all with one number, as this writer makes them."""
+        mine, row = {*self._files(episode)}, self._row_file(episode.data)
+        return (
+            row.is_file()
+            and layout.read_table(row, ["episode_index"])["episode_index"].to_pylist() == [episode.index]
+            and {span.slot for span in episode.videos.values()} <= {episode.data}
+            and not any(mine & {*self._files(other)} for other in others)
+        )
 
-    def _first_number(self, episode: EpisodeMeta) -> int:
-        return episode.data.chunk * int(self.info["chunks_size"]) + episode.data.file
 
-
-def _number_of_rows(path: Path) -> int:
-    return int(layout.read_table(path, ["episode_index"]).num_rows) if path.is_file() else 0
+def _replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """A table with other values in a column that it has."""
+    place = table.schema.get_field_index(name)
+    field = table.schema.field(place)
+    return table.set_column(place, field, values.cast(field.type))
 
 
 def _number(episode: EpisodeMeta, info: Mapping[str, Any]) -> int:

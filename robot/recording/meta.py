@@ -172,11 +172,12 @@ def _is_start(key: str) -> bool:
     return key.startswith("videos/") and key.endswith("/from_timestamp")
 
 
-def read_episode_stats(root: Path) -> dict[int, dict[str, Stats]]:
-    """Statistics of every episode, by its number."""
+def read_episode_stats(root: Path, feature: str | None = None) -> dict[int, dict[str, Stats]]:
+    """Statistics of every episode, by its number; of all features, or of one."""
     found: dict[int, dict[str, Stats]] = {}
+    wanted = feature and ["episode_index", *(f"stats/{feature}/{name}" for name in STAT_NAMES)]
     for path in episode_files(root):
-        for row in read_table(path).to_pylist():
+        for row in read_table(path, wanted or None).to_pylist():
             raw: dict[str, dict[str, Any]] = {}
             for key, value in row.items():
                 if key.startswith("stats/"):

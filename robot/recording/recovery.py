@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from robot.errors import DatasetError
 from robot.recording.commit import commit_take, logged_features
 from robot.recording.fragments import cut_to_fragments, whole_packets
 from robot.recording.ledger import Ledger
@@ -48,21 +49,31 @@ def recover_takes(ledger: Ledger, scratch: Path, episodes: list[EpisodeMeta]) ->
 
     Raises:
         DatasetError: a file cannot be written; nothing is lost, the next opening does it again.
-        OSError: likewise.
     """
     found = []
     for folder in takes(scratch):
-        committing = folder.committing()
-        if committing is not None and committing.episode < len(episodes):
-            episode = episodes[committing.episode]
-            if episode.data == ledger.slot(committing.file):
-                folder.remove()
-                found.append(Recovered(episode.length, None, episode.index, None))
-                continue
-        recovered = _recover(ledger, folder)
+        try:
+            recovered = _committed(ledger, folder, episodes) or _recover(ledger, folder)
+        except (DatasetError, OSError) as error:
+            raise DatasetError(
+                f"what a killed recorder left could not be finished: {error}. It is kept in {folder.path}: "
+                "make room on the disk or see to its permissions, then open the dataset again"
+            ) from error
         if recovered is not None:
             found.append(recovered)
     return tuple(found)
+
+
+def _committed(ledger: Ledger, folder: TakeFolder, episodes: list[EpisodeMeta]) -> Recovered | None:
+    """A take that is an episode already; ``None`` where it is not."""
+    committing = folder.committing()
+    if committing is None or committing.episode >= len(episodes):
+        return None
+    episode = episodes[committing.episode]
+    if episode.data != ledger.slot(committing.file):
+        return None
+    folder.remove()
+    return Recovered(episode.length, None, episode.index, None)
 
 
 def _recover(ledger: Ledger, folder: TakeFolder) -> Recovered | None:

@@ -8,9 +8,10 @@ episode that it becomes before the first file of that is moved into the dataset.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ Label = Literal["success", "failure"]
 """What a person says of an episode."""
 
 _PREFIX = "take-"
+_ROOM = 128
+"""Bytes that :class:`Ended` takes at most."""
 _TAKE, _ENDED, _COMMITTING, _REASON = "take.json", "ended.json", "committing.json", "reason.json"
 
 
@@ -89,10 +92,19 @@ class TakeFolder:
     def begin(self, begun: Begun) -> None:
         """Write down what is known at the start; :meth:`sync` puts it on the disk."""
         self._write(_TAKE, asdict(begun))
+        _fill(self.path / f"{_ENDED}.part", {})
 
     def end(self, ended: Ended) -> None:
-        """Write down that the take has ended; :meth:`sync` puts it on the disk."""
-        self._write(_ENDED, asdict(ended))
+        """Write down that the take has ended, also on a full disk; :meth:`sync` puts it on the disk."""
+        room = self.path / f"{_ENDED}.part"
+        _fill(room, asdict(ended))
+        room.replace(self.path / _ENDED)
+
+    def label(self, label: Label | None) -> None:
+        """Change the label of an ended take that is here still; raises OSError where it cannot be written."""
+        ended = self.ended()
+        if ended is not None:
+            _fill(self.path / _ENDED, asdict(replace(ended, label=label)))
 
     def commit(self, committing: Committing) -> None:
         """Write down, on the disk, which episode the take becomes."""
@@ -160,6 +172,15 @@ class TakeFolder:
             return read_json(self.path / name)
         except DatasetError:
             return {}
+
+
+def _fill(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a few numbers in place: a file that is there needs no more room, and is never half written."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, json.dumps(content).encode().ljust(_ROOM))
+    finally:
+        os.close(descriptor)
 
 
 def takes(scratch: Path) -> list[TakeFolder]:

@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from robot.errors import DatasetError
 from robot.recording import meta as layout
-from robot.recording.commit import Committer, commit_take, logged_features
+from robot.recording.commit import SUCCESS_OF, Committer, commit_take, logged_features
 from robot.recording.creation import Units, acquire, new_info, occupied
-from robot.recording.features import IMAGE_PREFIX, Feature
+from robot.recording.features import IMAGE_PREFIX, SUCCESS, Feature
 from robot.recording.files import make_folder, publish_json, read_json
 from robot.recording.hardware import choose_codec, codec_of
 from robot.recording.ledger import Ledger
@@ -60,6 +60,7 @@ class DatasetWriter:
         self._ledger = Ledger(root, info, self._scratch)
         self._committer = Committer(root)
         self._take: Take | None = None
+        self._ended: TakeFolder | None = None
         self._next_take = 0
 
     @classmethod
@@ -275,8 +276,25 @@ class DatasetWriter:
         except OSError as error:
             raise _unwritable(self.root, error) from error
 
+    def label_last(self, label: Label | None) -> None:
+        """Change the label of the newest episode, or of the take that ended last once it is one.
+
+        Returns at once; it is done in the background, in order, and a kill leaves the old label or the new.
+        Where the take that ended last did not become an episode, nothing is labelled.
+
+        Raises:
+            DatasetError: the dataset has no column ``success``.
+        """
+        if not self._ledger.has_labels:
+            raise DatasetError(f"{self.root} has no column {SUCCESS}: its episodes cannot be labelled")
+        if self._ended is not None:
+            # Where it does not become an episode in this process, it does so with this label in the next.
+            with contextlib.suppress(OSError):
+                self._ended.label(label)
+        self._committer.change(lambda: self._ledger.label_last(SUCCESS_OF[label]))
+
     def wait(self) -> None:
-        """Return when every take that has ended is an episode.
+        """Return when every take that has ended is an episode, and labelled.
 
         Raises:
             DatasetError: one is not; its frames are kept, and the message says where.
@@ -349,6 +367,7 @@ class DatasetWriter:
 
     def _submit(self, take: Take, label: Label | None) -> None:
         """Let a take that has ended become an episode in the background."""
+        self._ended = take.folder
         if take is self._take:
             self._take = None
 

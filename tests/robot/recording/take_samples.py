@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,10 +69,15 @@ class _Death:
 
     def __init__(self) -> None:
         self.root: Path | None = None
+        self.full: str | None = None
         self.left = 0
         self.steps = 0
 
     def __call__(self, event: str, args: tuple[object, ...]) -> None:
+        made = event == "open" and isinstance(args[2], int) and args[2] & os.O_CREAT
+        new = made and not Path(str(args[0])).exists()
+        if self.full is not None and new and str(args[0]).startswith(self.full):
+            raise OSError(28, "No space left on device", str(args[0]))
         if self.root is None or event not in _STEPS or not str(args[0]).startswith(str(self.root)):
             return
         if event == "open" and not (isinstance(args[2], int) and args[2] & 3):
@@ -95,3 +101,13 @@ def dies(root: Path, after: int) -> Iterator[_Death]:
         yield _DEATH
     finally:
         _DEATH.root = None
+
+
+@contextmanager
+def full(root: Path, below: str = "") -> Iterator[None]:
+    """No file can be made in folders whose path begins like this; those that are there can be overwritten."""
+    _DEATH.full = str(root / below)
+    try:
+        yield
+    finally:
+        _DEATH.full = None

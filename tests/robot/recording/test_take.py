@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from recording_samples import create, picture
-from take_samples import AT, add, check_episode, create_labelled, fill
+from take_samples import AT, add, check_episode, create_labelled, fill, full
 
 from robot.errors import DatasetError, RecordingOverloadError
 from robot.recording import encoder, ledger
@@ -282,6 +282,128 @@ def test_the_newest_episode_can_be_dropped(tmp_path: Path) -> None:
             writer.drop_last()
         fill(writer, 9, 5).end()
     check_episode(Dataset(root), 0, 9, 5, -1)
+
+
+def test_the_newest_episode_can_be_labelled_while_the_next_is_recorded(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    with create_labelled(root) as writer:
+        fill(writer, 0, 5).end("failure")
+        fill(writer, 1, 6).end()
+        writer.label_last("success")  # of the take that is no episode yet
+        second = fill(writer, 2, 7)
+        writer.wait()
+        assert [int(Dataset(root).load(k)["success"][0]) for k in range(2)] == [0, 1]
+        writer.label_last("failure")
+        second.end("success")
+        writer.label_last(None)
+    dataset = Dataset(root)
+    for number, label in enumerate((0, 0, -1)):
+        check_episode(dataset, number, number, 5 + number, label)
+    with DatasetWriter.open(root) as writer:
+        writer.label_last("success")
+    check_episode(Dataset(root), 2, 2, 7, 1)
+
+
+def test_a_label_that_comes_after_the_disk_is_full_is_kept_with_its_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "d"
+    writer = create_labelled(root)
+    fill(writer, 0, 5).end("failure")
+    writer.wait()
+
+    def no_space(temporary: Path, final: Path) -> None:
+        raise OSError(28, "No space left on device", str(final))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "publish", no_space)
+        fill(writer, 1, 6).end()
+        with pytest.raises(DatasetError, match="No space left"):
+            writer.wait()
+        with full(root):
+            writer.label_last("success")
+        writer.close()
+    check_episode(Dataset(root), 0, 0, 5, 0)
+    DatasetWriter.open(root).close()
+    check_episode(Dataset(root), 1, 1, 6, 1)
+
+
+def test_a_label_that_cannot_be_written_ends_committing_and_the_next_opening_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "d"
+    writer = create_labelled(root)
+    fill(writer, 0, 5).end()
+    writer.wait()
+    published = []
+
+    def no_space(path: Path, content: object, scratch: Path) -> None:
+        published.append(path.name)
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "publish_json", no_space)
+        writer.label_last("success")
+        with pytest.raises(DatasetError, match=r"No space left.*No frame is lost.*so101 dataset repair"):
+            writer.wait()
+    assert published == ["stats.json"]
+    with pytest.raises(DatasetError, match="No space left"):
+        writer.begin_take("pick")
+    writer.close()
+    with DatasetWriter.open(root) as writer:
+        fill(writer, 1, 5).end()
+    check_episode(Dataset(root), 0, 0, 5, 1)
+    assert Dataset(root).stats()["success"]["mean"].tolist() == [0.0]
+
+
+def test_a_take_that_turns_out_broken_does_not_leave_its_label_to_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "d"
+    with create_labelled(root) as writer:
+        fill(writer, 0, 5).end("failure")
+        take = fill(writer, 1, 5)
+        take._log.append = lambda _: None
+        add(writer, take, 1, 5)
+        take.end()
+        writer.label_last("success")
+        with pytest.raises(DatasetError, match="set aside"):
+            writer.wait()
+    check_episode(Dataset(root), 0, 0, 5, 0)
+
+
+def test_a_dataset_without_labels_takes_none(tmp_path: Path) -> None:
+    with create(tmp_path / "d") as writer, pytest.raises(DatasetError, match="no column success"):
+        writer.label_last("success")
+    with create_labelled(tmp_path / "empty") as writer:
+        writer.label_last("success")
+        with pytest.raises(DatasetError, match="no newest episode"):
+            writer.wait()
+
+
+def test_a_label_fits_on_a_full_disk(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    writer = create_labelled(root)
+    take = fill(writer, 0, 5)
+    take._on_end = lambda *_: None  # the process is killed before it is an episode
+    with full(root):
+        take.end("failure")
+    take.finish()
+    writer.close()
+    DatasetWriter.open(root).close()
+    check_episode(Dataset(root), 0, 0, 5, 0)
+
+
+def test_a_recovery_that_the_disk_has_no_room_for_says_what_to_do(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    writer = create_labelled(root)
+    fill(writer, 0, 31)
+    writer.close()
+    said = r"No space left.*is kept in .*take-000000: make room"
+    with full(root, below=".recording/take"), pytest.raises(DatasetError, match=said):
+        DatasetWriter.open(root)
+    DatasetWriter.open(root).close()
+    check_episode(Dataset(root), 0, 0, 31, -1)
 
 
 def test_an_episode_that_shares_its_files_is_not_dropped(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -111,6 +113,46 @@ def test_a_kill_at_every_step_of_a_drop_leaves_the_episode_whole_or_gone(tmp_pat
             assert read_json(root / "meta/stats.json")["index"]["count"] == [4 * left]
         check_episode(Dataset(root), left - 1, left - 1, 4, -1)
     assert step > 6
+
+
+def test_a_kill_at_every_step_of_a_label_leaves_the_one_or_the_other(tmp_path: Path) -> None:
+    start, wanted = tmp_path / "start", tmp_path / "wanted"
+    for root, last in ((start, None), (wanted, "failure")):
+        with create_labelled(root, cameras=("wrist",)) as writer:
+            for seed, label in enumerate(("success", None, last)):
+                fill(writer, seed, 4).end(label)
+    seen = set()
+    for step in range(100):
+        root = tmp_path / f"d{step}"
+        shutil.copytree(start, root)
+        with DatasetWriter.open(root) as writer:
+            with dies(root, step), suppress(Killed):
+                writer._ledger.label_last(0)
+                break
+            Dataset(root).load(2)  # at any moment
+        with DatasetWriter.open(root) as writer:
+            assert writer.total_episodes == 3
+            if step % 2:
+                fill(writer, 3, 4).end()
+        dataset = Dataset(root)
+        label = int(dataset.load(2)["success"][0])
+        seen.add(label)
+        for number, success in enumerate((1, -1, label)):
+            check_episode(dataset, number, number, 4, success)
+            assert dataset.episode_stats()[number]["success"]["mean"].tolist() == [success]
+        stats = dataset.stats()["success"]
+        labels = np.repeat([1, -1, label, *[-1] * (step % 2)], 4)
+        assert [float(stats[name][0]) for name in ("count", "min", "max")] == [len(labels), -1, 1]
+        np.testing.assert_allclose([stats["mean"][0], stats["std"][0]], [labels.mean(), labels.std()])
+    assert seen == {-1, 0} and step > 3
+    files = [p.relative_to(wanted) for p in wanted.rglob("*") if p.is_file()]
+    assert {p.relative_to(root) for p in root.rglob("*") if p.is_file()} == {*files}
+    for path in files:  # as if it had been said at its end
+        if path.suffix == ".json":
+            assert read_json(root / path) == read_json(wanted / path)
+        elif path.suffix == ".parquet":
+            tables = [pq.read_table(folder / path) for folder in (root, wanted)]
+            assert tables[0].equals(tables[1], check_metadata=True)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
