@@ -117,29 +117,46 @@ def mend_length(seen: Survey, number: int) -> bool:
     return True
 
 
-def find_episodes(seen: Survey) -> list[EpisodeMeta]:
-    """Episodes whose row of the table cannot be read, from their own files.
+def find_episodes(seen: Survey) -> tuple[list[EpisodeMeta], dict[int, str]]:
+    """Episodes that the table should tell of and does not, from their own files.
+
+    Returns:
+        Those that are whole; and those that are not, by number, with the reason.
 
     Raises:
-        DatasetError: such a file told of episodes that have no files of their own with its number, as
-            LeRobot's do.
+        DatasetError: a file of the table cannot be read, and told of episodes that have no files of their own
+            with its number, as LeRobot's do.
     """
     known = {seen.data_file(episode.data) for episode in seen.episodes}
     taken = {episode.index for episode in seen.episodes}
-    found = []
+    said = seen.info.get("total_episodes")
+    missing = set(range(said if isinstance(said, int) else 0)) - taken
+    found: dict[int, EpisodeMeta] = {}
+    strange: Path | None = None
+    for path in sorted(seen.root.glob("data/chunk-*/file-*.parquet")):
+        episode = None if path in known else _from_files(seen, _slot(path))
+        if episode is not None and episode.index in missing:
+            found[episode.index] = episode
+        elif path not in known:
+            strange = path
     for path in layout.episode_files(seen.root):
         try:
             layout.read_episode_file(path)
         except DatasetError:
-            slot = FileSlot(int(path.parent.name.rpartition("-")[2]), int(path.stem.rpartition("-")[2]))
+            slot = _slot(path)
             episode = _from_files(seen, slot) if seen.data_file(slot) not in known else None
             if episode is None or episode.index in taken:
                 raise DatasetError(
                     f"{path} cannot be read, and the files of {seen.root} do not tell what it said: "
                     "restore it from a copy of the dataset"
                 ) from None
-            found.append(episode)
-    return found
+            found[episode.index] = episode
+    reason = f"the episode table has no row of it, and {strange} does not tell what it said"
+    return list(found.values()), dict.fromkeys(missing - found.keys() if strange else (), reason)
+
+
+def _slot(path: Path) -> FileSlot:
+    return FileSlot(int(path.parent.name.rpartition("-")[2]), int(path.stem.rpartition("-")[2]))
 
 
 def _from_files(seen: Survey, slot: FileSlot) -> EpisodeMeta | None:

@@ -112,8 +112,9 @@ class Repair:
         self.root = root
         self._seen: Survey = seen
         lost = self._lost()
+        self._found, unknown = find_episodes(seen)
+        lost |= unknown
         mends = dict.fromkeys(f.message for f in self._of(MENDED) if f.episode not in lost)
-        self._found = [] if seen.table_whole else find_episodes(seen)
         left = tuple(f for f in self._report.findings if f.code not in BROKEN | MENDED | {"leftovers"})
         self.plan = Plan(
             tuple(mends),
@@ -121,7 +122,7 @@ class Repair:
             len(takes(root / SCRATCH)),
             left,
         )
-        if len(lost) == len(seen.episodes) + len(self._found) and lost:
+        if not {episode.index for episode in (*seen.episodes, *self._found)} - lost.keys() and lost:
             first = f"episode {min(lost)}: {lost[min(lost)]}"
             raise DatasetError(f"no episode of {root} is whole ({first}): restore it from a copy")
 
@@ -146,9 +147,9 @@ class Repair:
 
     def _broken_for_writers(self) -> bool:
         """Whether a writer would refuse the dataset as it is."""
-        total = int(self._seen.info.get("total_episodes", 0))
+        total = self._seen.info.get("total_episodes")
         missing = self._of(frozenset({"data_missing", "video_missing", "episode_table", "parquet_broken"}))
-        return bool(missing) or total > len(self._seen.episodes)
+        return bool(missing) or not isinstance(total, int) or total > len(self._seen.episodes)
 
     def _of(self, codes: frozenset[str]) -> list[Finding]:
         return [finding for finding in self._report.findings if finding.code in codes]

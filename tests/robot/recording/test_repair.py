@@ -117,12 +117,15 @@ MENDED: dict[str, Seed] = {
     "statistics": garbage("meta/stats.json"),
     "tasks": garbage("meta/tasks.parquet"),
     "a row of the episode table": lambda root: footerless(row_file(root, 1)),
+    "a row gone": lambda root: row_file(root, 1).unlink(),
+    "all rows gone": lambda root: shutil.rmtree(root / "meta/episodes"),
     "a length": lambda root: edit_column(row_file(root, 1), "length", lambda values: values + 2),
     "a span": lambda root: edit_column(
         row_file(root, 1), "videos/observation.images.wrist/from_timestamp", lambda values: values + 0.5
     ),
 }
 LOST: dict[str, Seed] = {
+    "row and video gone": lambda root: (row_file(root, 1).unlink(), video_file(root, 1).unlink()),
     "video cut off": cut_video,
     "video gone": lambda root: video_file(root, 1).unlink(),
     "rows without footer": lambda root: footerless(data_file(root, 1)),
@@ -182,6 +185,7 @@ def test_files_that_episodes_share(good: Path, packed: Path, tmp_path: Path) -> 
         (lambda root: video_file(root, 0).write_bytes(b"broken"), "no episode of .* is whole"),
         (lambda root: edit_info(root, lambda info: info.update(fps=25)), "info.json has fps 25"),
         (garbage("meta/info.json"), "info.json"),
+        (lambda root: shutil.rmtree(root / "meta/episodes"), "no episode of .* is whole"),
     ],
 )
 def test_what_nothing_tells_is_refused_and_stays(packed: Path, tmp_path: Path, seed: Seed, says: str) -> None:
