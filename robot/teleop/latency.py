@@ -25,7 +25,8 @@ MOVED = 2.0
 FITS = 0.3
 """Share of that way, in squares, that may be left unexplained: an arm that something holds does not lag."""
 _EACH_S = 0.2
-_LONGEST_GAP = 3
+_LONGEST_GAP_S = 0.06
+"""What was missed for longer is not filled in."""
 _RUNNING = MODES.index("running")
 
 
@@ -41,6 +42,7 @@ class LagMeter:
         self._longest = max(1, round(LONGEST_S * control_hz))
         self._window = self._longest + round(WINDOW_S * control_hz)
         self._pairs: deque[FloatArray] = deque(maxlen=self._window)
+        self._longest_gap = round(_LONGEST_GAP_S * control_hz)
         self._each = max(1, round(_EACH_S * control_hz))
         self._until_next = 0
         self._last: tuple[int, int, int] | None = None
@@ -66,7 +68,7 @@ class LagMeter:
             return
         pair = np.stack([record["target"][:GRIPPER], record["position"][:GRIPPER]])
         gap = self._gap(tick, run)
-        if not 0 < gap <= _LONGEST_GAP:
+        if not 0 < gap <= self._longest_gap:
             self._pairs.clear()
             self._lag_ms, self._until_next = None, 0
         else:

@@ -39,7 +39,7 @@ def fed(
     return meter
 
 
-@pytest.mark.parametrize("hz", [50, 200])
+@pytest.mark.parametrize("hz", [50, 100, 200])
 @pytest.mark.parametrize("lag_ms", [0.0, 4.0, 37.3, 121.7, 290.0])
 def test_lag_is_found_to_a_millisecond(lag_ms: float, hz: int) -> None:
     assert fed(lag_ms / 1e3, hz).lag_ms == pytest.approx(lag_ms, abs=1.0)
@@ -60,6 +60,8 @@ def test_an_arm_that_does_not_follow_has_no_lag() -> None:
 
 def test_missed_ticks_do_not_shift_it_and_a_long_gap_begins_anew() -> None:
     assert fed(0.08, skip=(240, 241, 260, 280)).lag_ms == pytest.approx(80.0, abs=1.5)
+    assert fed(0.08, 200, skip=range(900, 910)).lag_ms == pytest.approx(80.0, abs=1.5)  # 50 ms, as above
+    assert fed(0.08, skip=range(0, 300, 6)).lag_ms == pytest.approx(80.0, abs=1.5)
     assert fed(0.08, skip=range(270, 290)).lag_ms is None
 
 
