@@ -35,6 +35,9 @@ from robot.recording.take import Take
 from robot.recording.video import Codec
 from robot.seams import ByteArray
 
+_NEEDED = ("features", "fps", "chunks_size", "data_path", "video_path", "total_episodes", "total_frames")
+"""What a writer needs of ``info.json``."""
+
 __all__ = ["MERGE_SCRATCH", "DatasetWriter", "Label", "Recovered", "Take", "Units"]
 
 
@@ -138,8 +141,9 @@ class DatasetWriter:
             codec: as in :meth:`create`, and of the format the dataset has; ``None`` is the one in software.
 
         Raises:
-            DatasetError: there is no such dataset, it is not v3.0, another writer has it open, it has
-                columns that cannot be written, it cannot be written at all, or the codec does not fit.
+            DatasetError: there is no such dataset, it is not v3.0, ``info.json`` lacks something, another
+                writer has it open, it has columns that cannot be written, it cannot be written at all, or the
+                codec does not fit.
         """
         lock = acquire(root)
         try:
@@ -147,6 +151,11 @@ class DatasetWriter:
             if info.get("codebase_version") != layout.CODEBASE_VERSION:
                 raise DatasetError(
                     f"{root} is {info.get('codebase_version')!r}: only v3.0 can be appended to"
+                )
+            lacking = [key for key in _NEEDED if key not in info]
+            if lacking:
+                raise DatasetError(
+                    f"{root / layout.INFO_FILE} lacks {', '.join(lacking)}: restore it from a copy"
                 )
             writer = cls(root, lock, info, codec_of(_video_codec(info), codec))
             clear(root)
@@ -259,10 +268,14 @@ class DatasetWriter:
             videos: video feature -> mp4 file on the dataset's file system, which is moved into the dataset.
 
         Raises:
-            DatasetError: a feature is missing or unknown, or an earlier take did not become an episode.
+            DatasetError: a feature is missing or unknown, a file cannot be written, or an earlier take did
+                not become an episode.
         """
         self.wait()
-        return self._ledger.commit(task, columns, image_stats, videos)
+        try:
+            return self._ledger.commit(task, columns, image_stats, videos)
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
 
     def drop_last(self) -> EpisodeMeta:
         """Remove the newest episode, once all that has ended is one; a kill leaves it whole or gone.

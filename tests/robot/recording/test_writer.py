@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recording_samples import create, picture, record, vectors
+from take_samples import full
 
 from robot.errors import DatasetError
 from robot.recording.features import Feature
@@ -289,6 +290,27 @@ def test_open_needs_a_v3_dataset(tmp_path: Path) -> None:
     (tmp_path / "meta/info.json").write_text('{"codebase_version": "v2.1"}')
     with pytest.raises(DatasetError, match=r"v2\.1"):
         DatasetWriter.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key", ["features", "fps", "chunks_size", "data_path", "video_path", "total_episodes", "total_frames"]
+)
+def test_what_info_lacks_is_named(tmp_path: Path, key: str) -> None:
+    create(tmp_path / "d", ()).close()
+    path = tmp_path / "d/meta/info.json"
+    info = json.loads(path.read_text())
+    del info[key]
+    path.write_text(json.dumps(info))
+    with pytest.raises(DatasetError, match=rf"info\.json lacks {key}: restore"):
+        DatasetWriter.open(tmp_path / "d")
+
+
+def test_a_ready_made_episode_that_does_not_fit_on_the_disk_is_told(tmp_path: Path) -> None:
+    columns = {"action": np.zeros((3, 6), np.float32), "observation.state": np.zeros((3, 6), np.float32)}
+    with create(tmp_path / "d", (), environment_state=False) as writer:
+        with full(tmp_path / "d"), pytest.raises(DatasetError, match=r"d cannot be written.*Make room"):
+            writer.commit_episode("pick", columns, {}, {})
+        assert writer.total_episodes == 0
 
 
 def test_av1(tmp_path: Path) -> None:
