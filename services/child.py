@@ -7,11 +7,13 @@ parent has.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import runpy
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 
@@ -24,12 +26,23 @@ def die_with_parent(parent_pid: int) -> None:
         raise SystemExit("the supervisor is gone")
 
 
+def give_way(nice: int) -> None:
+    """Leave the processor to processes of a lower ``nice``, whatever sessions they are in.
+
+    Where the kernel shares the processor between sessions first (autogroup, sched(7)), a process is weighed
+    against those of its own session only, and here every child has one to itself: the session has to be told.
+    """
+    os.nice(nice)
+    with contextlib.suppress(OSError):  # a kernel that does not group
+        Path("/proc/self/autogroup").write_text(str(nice), encoding="ascii")
+
+
 def main(arguments: list[str]) -> None:
     """Bind to the parent, give way to the controller by ``NICE``, run the module."""
     parent_pid, nice, module = int(arguments[0]), int(arguments[1]), arguments[2]
     die_with_parent(parent_pid)
     if nice > 0:
-        os.nice(nice)
+        give_way(nice)
     sys.argv = [module, *arguments[3:]]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -16,6 +16,7 @@ import pytest
 from robot.mailbox import MailboxClient
 from robot.runtime import Runtime
 from robot.seqlock import SharedBlock
+from services.shipped import ROOT
 from services.status_board import BOARD_BYTES, StatusBoard
 from services.supervisor import (
     ChildSpec,
@@ -27,6 +28,7 @@ from services.supervisor import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+AUTOGROUP = Path("/proc/self/autogroup")
 SLEEPER = "import sys, time\nopen(sys.argv[1], 'a').write('up\\n')\ntime.sleep(60)\n"
 LOST = ("controller_lost", "look at the arm")
 
@@ -206,6 +208,7 @@ import os, sys, time
 from pathlib import Path
 from robot.runtime import Runtime
 from robot.seqlock import SharedBlock
+from services.shipped import ROOT
 from services.status_board import BOARD_BYTES, StatusBoard
 from services.supervisor import ChildSpec, Supervisor, remove_leftovers
 runtime = Runtime.create(Path(sys.argv[1]))
@@ -255,3 +258,12 @@ def test_the_description_is_written_whole(supervisor: Supervisor) -> None:
 @pytest.mark.parametrize(("status", "words"), [(-9, "was killed (signal 9)"), (3, "ended with status 3")])
 def test_exits_in_words(status: int, words: str) -> None:
     assert describe_exit(status) == words
+
+
+@pytest.mark.skipif(not AUTOGROUP.is_file(), reason="this kernel does not group processes by session")
+def test_a_child_gives_way_to_those_of_other_sessions_too(tmp_path: Path) -> None:
+    (tmp_path / "told.py").write_text(f"print(open({str(AUTOGROUP)!r}).read())")
+    command = [sys.executable, "-m", "services.child", str(os.getpid()), "7", "told"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    said = subprocess.check_output(command, env=environment, text=True, start_new_session=True)
+    assert said.split()[-2:] == ["nice", "7"]
