@@ -16,7 +16,6 @@ import pytest
 from robot.mailbox import MailboxClient
 from robot.runtime import Runtime
 from robot.seqlock import SharedBlock
-from services.shipped import ROOT
 from services.status_board import BOARD_BYTES, StatusBoard
 from services.supervisor import (
     ChildSpec,
@@ -208,7 +207,6 @@ import os, sys, time
 from pathlib import Path
 from robot.runtime import Runtime
 from robot.seqlock import SharedBlock
-from services.shipped import ROOT
 from services.status_board import BOARD_BYTES, StatusBoard
 from services.supervisor import ChildSpec, Supervisor, remove_leftovers
 runtime = Runtime.create(Path(sys.argv[1]))
