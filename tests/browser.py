@@ -41,7 +41,9 @@ class Browser:
                 assert browser.poll() is None and time.monotonic() < end_s, "the browser did not start"
                 time.sleep(0.05)
             port, path = port_file.read_text().split()
-            self._socket = stack.enter_context(connect(f"ws://127.0.0.1:{port}{path}", max_size=None))
+            # A full queue of events that nobody reads any more would keep the socket from closing.
+            address = f"ws://127.0.0.1:{port}{path}"
+            self._socket = stack.enter_context(connect(address, max_size=None, max_queue=None))
             targets = self.call("Target.getTargets")["targetInfos"]
             page = next(target["targetId"] for target in targets if target["type"] == "page")
             self._session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]

@@ -42,7 +42,7 @@ REMEDY_OF = {
     "fault_active": "remove the cause first; GET /v1/faults names it",
     "busy": "wait, cancel the pickup, or POST /v1/stop",
     "not_ready": "POST /v1/start",
-    "no_such_run": "the run has ended: GET /v1/pickups or /v1/teleop says why",
+    "no_such_run": "the run has ended: GET /v1/pickups or GET /v1/teleop says why",
     "unreachable": "the run has ended: GET /v1/teleop says why",
 }
 UNDONE_REMEDY = {

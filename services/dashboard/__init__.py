@@ -13,6 +13,7 @@ from nicegui import ui
 
 from services.api.context import Context
 from services.dashboard.page import build
+from services.dashboard.words import as_script
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -20,12 +21,12 @@ FOLDER = Path(__file__).resolve().parent
 def mount(app: FastAPI, context: Context) -> None:
     """Add the dashboard to the API's app. After this, no route can be added to ``app``."""
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
-    scripts = [(FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "drive.js")]
+    files = [(FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "drive.js")]
 
     @ui.page("/", title=f"SO-101 {context.config.name}", response_timeout=10.0)  # type: ignore[untyped-decorator]
     def page() -> None:
         ui.add_css(style)
-        for script in scripts:
+        for script in (as_script(), *files):
             ui.add_body_html(f"<script>{script}</script>")
         build(context)
 

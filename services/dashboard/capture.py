@@ -8,6 +8,7 @@ from nicegui import ui
 
 from services.api.context import Context
 from services.dashboard.panels import Panel
+from services.dashboard.words import plain
 
 _BUTTONS = (
     ("Next", "so101.next()", "end this episode and begin another"),
@@ -29,7 +30,7 @@ class CapturePanel(Panel):
         asked = context.description["recording"]["pickup"] == "required" and context.twin_control is None
         self._places = asked and context.description.get("policy") is None
         self.card.classes("capture places" if self._places else "capture")
-        with self.body:
+        with self.body.classes("stack"):
             with ui.element("div").classes("row"):
                 self._state = ui.label("…").classes("chip")
                 self._episode = ui.label("")
@@ -46,6 +47,7 @@ class CapturePanel(Panel):
         told = self._context.link.recorder()
         if not told:
             self._state.set_text("starting")
+            self._state.classes(replace="chip")
             return
         self._state.set_text(str(told["state"]))
         self._state.classes(replace=f"chip {told['state']}")
@@ -59,15 +61,14 @@ class CapturePanel(Panel):
         self._words.set_text(self._advice(told))
 
     def _advice(self, told: dict[str, Any]) -> str:
-        words = [str(told["message"])] if told["message"] else []
+        words = [plain(str(told["message"]))] if told["message"] else []
+        if told["state"] == "idle" and told["can_label"]:
+            words.append("say how it went: Success or Failure")
         words += [f"{name}: {camera['note']}" for name, camera in told["cameras"].items() if camera["note"]]
-        last = told["last"]
-        if last is not None and not words:
-            label = f", {last['label']}" if last.get("label") else ""
-            reason = f" ({last['reason']})" if last.get("reason") else ""
-            words.append(f"last: episode {last['episode']}, {last['frames']} frames{label}{reason}")
-        if self._places:
-            words.append("click in the picture where the object lies, then Next")
+        if told["state"] == "ended":
+            words.append("what was recorded is kept; q or Ctrl-C in the terminal ends the rest")
+        elif self._places:
+            words.append("click in the picture where the next object lies, then Next")
         return " · ".join(words)
 
 

@@ -65,8 +65,8 @@ def _words(told: dict[str, Any]) -> str:
         off = sorted(told["away"].items(), key=lambda item: -abs(item[1]))[:2]
         what = ", ".join(f"{joint.replace('_', ' ')} {value:+.0f}" for joint, value in off)
         parts.append(f"bring the leader to the arm: {what}" if what else "waiting for the leader")
-    if told["limited"]:
-        parts.append(f"stopped by {told['limited']}")
+    elif told["limited"]:
+        parts.append(f"held back: {told['limited'].replace('_', ' ')}")
     if told["lag_ms"] is not None:
         parts.append(f"arm {told['lag_ms']:.0f} ms behind")
     return " · ".join(parts)
@@ -102,5 +102,6 @@ def _pad() -> str:
         f'<div class="keys">{keys}</div>'
         '<label class="row soft">gripper <input class="jaws" type="range" min="0" max="100" step="1" '
         'aria-label="Gripper, percent open"></label>'
-        '<div class="soft">Hold a button, drag the ring in the picture, or move a gamepad\'s sticks.</div>'
+        '<div class="soft">Hold a button (or Enter on it), drag the ring in the picture, '
+        "or move a gamepad's sticks.</div>"
     )

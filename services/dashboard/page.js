@@ -10,6 +10,11 @@
     box.timer = setTimeout(() => box.classList.remove("show"), 5000);
   };
 
+  const explain = (problem) => window.so101Words.reduce(
+    (text, [call, here]) => text.replaceAll(call, here),
+    problem.remedy ? `${problem.detail}: ${problem.remedy}` : problem.detail,
+  );
+
   const send = async (path, body) => {
     try {
       const answer = await fetch(path, {
@@ -18,7 +23,7 @@
         body: body === undefined ? undefined : JSON.stringify(body),
       });
       const value = await answer.json();
-      if (!answer.ok) toast(value.remedy ? `${value.detail}: ${value.remedy}` : value.detail);
+      if (!answer.ok) toast(explain(value));
       return answer.ok ? value : null;
     } catch (error) {
       toast("The service does not answer. If the arm moves, cut its power.");
@@ -28,6 +33,7 @@
 
   window.so101 = {
     toast,
+    explain,
     post: send,
     clicked: () => false,  // drive.js: whether a click means something else than a pickup
     start: async () => { if (await send("/v1/start")) toast("Going to the ready pose"); },
@@ -37,13 +43,15 @@
     },
   };
 
+  // Wherever the focus is: nothing on this page needs a space. Some browsers press a button that has the focus
+  // when the key is let go: without the second of these, a stop would be followed by a start.
+  const stops = (event) => event.key === "Escape" || event.key === " ";
   document.addEventListener("keydown", (event) => {
-    const writing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
-    if (event.key === "Escape" || (event.key === " " && !writing)) {
-      event.preventDefault();
-      window.so101.stop();
-    }
+    if (!stops(event)) return;
+    event.preventDefault();
+    window.so101.stop();
   }, true);
+  document.addEventListener("keyup", (event) => { if (stops(event)) event.preventDefault(); }, true);
 
   // One request at a time instead of an endless stream: browsers allow six connections to a host, and a few
   // open pages must not use up the one that a stop needs.

@@ -15,6 +15,7 @@ from services.api import state as view
 from services.api.context import Context
 from services.api.models import CubePlace, TwinRequest
 from services.api.problems import Problem
+from services.dashboard.words import plain
 
 HIGH_LOAD_PCT = 60.0
 SHOWN_RUNS = 12
@@ -67,7 +68,7 @@ class FaultsPanel(Panel):
                     gone = "" if fault.get("active") else ", cause gone"
                     ui.label(f"{title}{joint}{gone}").classes("name")
                     ui.label(str(fault.get("message")))
-                    ui.label(str(fault.get("remedy"))).classes("soft")
+                    ui.label(plain(str(fault.get("remedy")))).classes("soft")
             if any(view.clearable(fault) for fault in faults):
                 quiet_button("Clear faults", self._clear)
 
@@ -81,6 +82,10 @@ class RunsPanel(Panel):
     def __init__(self, context: Context) -> None:
         super().__init__("Pickups")
         self._context = context
+        able = context.description.get("policy") is not None
+        self._empty = (
+            "Press Start, then click on something in the picture." if able else "No policy is loaded."
+        )
 
     def update(self, state: dict[str, Any]) -> None:
         """Show the newest pickups."""
@@ -89,7 +94,7 @@ class RunsPanel(Panel):
             return
         with self.body.classes("runs"):
             if not pickups:
-                ui.label("Press Start, then click on something in the picture.").classes("soft")
+                ui.label(self._empty).classes("soft")
             for pickup in pickups:
                 with ui.element("div").classes("row"):
                     ui.label(pickup.status).classes(f"chip {pickup.status}")
@@ -202,6 +207,6 @@ async def told(command: Awaitable[Any], done: str) -> None:
     try:
         await command
     except Problem as problem:
-        ui.notify(f"{problem.detail} {problem.remedy}", type="warning")
+        ui.notify(plain(f"{problem.detail}: {problem.remedy}"), type="warning")
     else:
         ui.notify(done)

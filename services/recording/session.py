@@ -343,6 +343,7 @@ class Session:
         why = f": {episode.reason}" if episode.reason else ""
         if episode.take.length == 0:
             episode.take.discard()
+            self._droppable = None  # who throws this one away must not lose the one before
             self.message = f"episode {episode.number} has no rows and is not kept{why}"
             return
         try:
@@ -356,7 +357,7 @@ class Session:
 
     def _lose(self, error: DatasetError) -> None:
         """The disk or an encoder has failed; what is written is recovered when the dataset opens again."""
-        self.episode = self._next = self.again_s = None
+        self.episode = self._next = self.again_s = self._droppable = None
         self.aligner.release()
         self.keeper.fail(error)
         self.message = str(error)

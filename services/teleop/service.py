@@ -122,7 +122,7 @@ class TeleopService:
             self._check_free()
             pickup = self._pickups.active
             if pickup is not None:
-                remedy = "POST /v1/teleop/take_over corrects it; or wait for it, or cancel it"
+                remedy = "POST /v1/teleop/take_over to correct it, wait for it, or cancel it"
                 raise Refusal("busy", f"pickup {pickup.id} is {pickup.status}", remedy)
             check_controller(self._robot)
             check_service_faults(self._robot)
@@ -168,7 +168,7 @@ class TeleopService:
         async with self._lock:
             pickup = self._pickups.active
             if pickup is None or pickup.status != "running":
-                remedy = "POST /v1/pickups begins one; POST /v1/teleop/start drives without one"
+                remedy = "POST /v1/pickups to begin one, or POST /v1/teleop/start to drive without"
                 raise Refusal("no_policy_run", "no pickup is running", remedy)
             if self.corrected is not None:
                 raise Refusal("busy", f"{self.driver} drives already", "POST /v1/teleop/hand_back first")
@@ -204,7 +204,9 @@ class TeleopService:
         """
         if self.driver != "teleop":
             who = "the leader drives" if self.driver == "leader" else "nobody drives by intents"
-            remedy = 'POST /v1/teleop/start {"source": "teleop"}, or take_over while a pickup runs'
+            remedy = (
+                'POST /v1/teleop/start {"source": "teleop"}, or POST /v1/teleop/take_over while a pickup runs'
+            )
             raise Refusal("not_driving", who, remedy)
         self._client.send(intent.model_dump(exclude_none=True))
 
