@@ -13,7 +13,7 @@ from robot.errors import DatasetError
 from robot.recording import meta as layout
 from robot.recording.files import read_json
 from robot.recording.meta import EpisodeMeta, FileSlot, VideoSpan
-from robot.recording.reader import Dataset
+from robot.recording.reader import Dataset, check_info
 
 VERSIONS = ("v2.0", "v2.1")
 EPISODES_FILE = "meta/episodes.jsonl"
@@ -39,9 +39,7 @@ class LegacyDataset(Dataset):
         self.version = str(self.info.get("codebase_version"))
         if self.version not in VERSIONS:
             raise DatasetError(f"{root} is of version {self.version}, not {' or '.join(VERSIONS)}")
-        for key in ("fps", "features", "data_path", "total_episodes", "chunks_size"):
-            if key not in self.info:
-                raise DatasetError(f"{root / layout.INFO_FILE} lacks {key!r}")
+        check_info(root, self.info, ("fps", "features", "data_path", "total_episodes", "chunks_size"))
         for key in ("data_path", "video_path"):
             # A file is an episode, so the number of the one is that of the other.
             pattern = str(self.info.get(key) or "")
@@ -58,7 +56,7 @@ class LegacyDataset(Dataset):
 
     def _read_episodes(self) -> list[EpisodeMeta]:
         path = self.root / EPISODES_FILE
-        size = int(self.info["chunks_size"])
+        size: int = self.info["chunks_size"]
         videos = [name for name, f in self.info["features"].items() if f.get("dtype") == "video"]
         episodes: list[EpisodeMeta] = []
         first = 0
@@ -72,7 +70,7 @@ class LegacyDataset(Dataset):
             tasks = tuple(map(str, row.get("tasks") or ()))
             episodes.append(EpisodeMeta(number, tasks, length, slot, first, dict.fromkeys(videos, span)))
             first += length
-        if len(episodes) != int(self.info["total_episodes"]):
+        if len(episodes) != self.info["total_episodes"]:
             raise DatasetError(
                 f"{self.root}: info.json counts {self.info['total_episodes']} episodes, {path.name} lists "
                 f"{len(episodes)}"

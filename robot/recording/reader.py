@@ -5,7 +5,7 @@ Episodes may share data files and videos, as LeRobot writes them, or have them t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,9 @@ class Dataset:
                 f"{root} is a dataset of version {version!r}, only v3.0 is read (so101 dataset convert makes "
                 "one of v2.0 and v2.1)"
             )
-        for key in ("fps", "features", "data_path", "total_episodes"):
-            if key not in self.info:
-                raise DatasetError(f"{root / layout.INFO_FILE} lacks {key!r}")
+        check_info(root, self.info, ("fps", "features", "data_path", "total_episodes"))
         # Rows beyond the total belong to an episode whose writer was killed before it was finished.
-        total = int(self.info["total_episodes"])
+        total = self.info["total_episodes"]
         self.episodes = [e for e in layout.read_episodes(root) if e.index < total]
         if [episode.index for episode in self.episodes] != list(range(total)):
             raise DatasetError(
@@ -199,6 +197,32 @@ class Dataset:
             "features": features,
             "total_episodes": len(episodes),
         }, episodes
+
+
+def check_info(root: Path, info: Mapping[str, Any], needed: Iterable[str]) -> None:
+    """Refuse an ``info.json`` by which nothing else can be read.
+
+    Raises:
+        DatasetError: a key that is needed is missing, or is something else than it should be; it is named.
+    """
+    path = root / layout.INFO_FILE
+    for key in needed:
+        if key not in info:
+            raise DatasetError(f"{path} lacks {key!r}: restore it from a copy of the dataset")
+        if key in ("total_episodes", "chunks_size") and not isinstance(info[key], int):
+            raise DatasetError(f"{path} has {key} {info[key]!r}: `so101 dataset check {root}` counts")
+    fps, features = info.get("fps"), info.get("features")
+    if not isinstance(fps, int | float) or not fps > 0:
+        raise DatasetError(f"{path} has fps {fps!r}: write the rate that it was recorded at")
+    if not isinstance(features, dict):
+        raise DatasetError(f"{path} has features {features!r}: restore it from a copy of the dataset")
+    for name, feature in features.items():
+        if not isinstance(feature, dict) or not {"dtype", "shape"} <= feature.keys():
+            raise DatasetError(f"{path}: feature {name} lacks dtype or shape: restore it from a copy")
+    if not isinstance(info.get(layout.EXTRA_KEY, {}), dict):
+        raise DatasetError(
+            f'{path}: "{layout.EXTRA_KEY}" must be an object, such as {{"units": "degrees"}}: mend it'
+        )
 
 
 def _frame_rate(path: Path, table: pa.Table) -> float:

@@ -156,7 +156,8 @@ class Repair:
 
     def _refuse(self, codes: frozenset[str]) -> None:
         for finding in self._of(codes):
-            raise DatasetError(f"{self._report.root}: {finding.message}. First: {finding.remedy}")
+            named = "" if self._report.root in finding.message else f"{self._report.root}: "
+            raise DatasetError(f"{named}{finding.message}. First: {finding.remedy}")
 
     def _lost(self) -> dict[int, str]:
         """Episodes that are not whole, and why."""

@@ -141,7 +141,7 @@ def transferable(source: Dataset, drop: Collection[str]) -> dict[str, Any]:
     try:
         parse_features(features)
     except DatasetError as error:
-        raise DatasetError(f"{source.root}: {error}. --drop leaves it behind") from error
+        raise DatasetError(f"{source.root}: {error}. --drop of convert and merge leaves it behind") from error
     return features
 
 
@@ -228,7 +228,9 @@ def _column(values: NDArray[Any], feature: Mapping[str, Any], where: str) -> NDA
         )
     if column.dtype.kind == "f" and not np.isfinite(column).all():
         row = int(np.argmin(np.isfinite(column).all(axis=1)))
-        raise DatasetError(f"{where} is not finite in frame {row}: --drop the column, or skip the episode")
+        raise DatasetError(
+            f"{where} is not finite in frame {row}: leave the episode out (delete, or convert --skip)"
+        )
     return column
 
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from robot.errors import DatasetError
 from robot.recording import meta as layout
 from robot.recording.check.findings import REPAIR, Report, several
+from robot.recording.convert_v2 import VERSIONS
 from robot.recording.features import IMAGE_PREFIX
 from robot.recording.files import read_json
 from robot.recording.meta import EpisodeMeta, FileSlot
-from robot.recording.reader import Dataset, table_columns
+from robot.recording.reader import Dataset, check_info, table_columns
 
 MOST_FPS = 1000
 """No camera of a robot is faster."""
@@ -71,8 +72,7 @@ class Survey:
     @property
     def units(self) -> str | None:
         """What the dataset says its units are."""
-        block = self.info.get(layout.EXTRA_KEY)
-        said = block.get("units") if isinstance(block, dict) else None
+        said = self.info.get(layout.EXTRA_KEY, {}).get("units")
         return None if said is None else str(said)
 
     def data_file(self, slot: FileSlot) -> Path:
@@ -142,14 +142,21 @@ def _readable(root: Path, info: dict[str, Any], report: Report) -> bool:
     version = info.get("codebase_version")
     if version != layout.CODEBASE_VERSION:
         message = f"{root} is a dataset of version {version!r}, only v3.0 is read"
-        report.find("version", message, f"`so101 dataset convert {root}` brings v2.1 to v3.0")
+        remedy = f"`so101 dataset convert {root} NEW` makes one of v3.0 of it"
+        if version not in VERSIONS:
+            remedy = (
+                f"LeRobot's own tools bring older ones to {VERSIONS[-1]}, which so101 dataset convert reads"
+            )
+        report.find("version", message, remedy)
         return False
-    fps, features = info.get("fps"), info.get("features")
+    fps = info.get("fps")
     if not isinstance(fps, int | float) or not 0 < fps <= MOST_FPS:
         report.find("info_broken", f"info.json has fps {fps!r}", "write the rate that it was recorded at")
         return False
-    if not isinstance(features, dict) or not all(isinstance(f, dict) for f in features.values()):
-        report.find("info_broken", "info.json lacks 'features', or one is no feature", COPY)
+    try:
+        check_info(root, info, ())
+    except DatasetError as error:
+        report.find("info_broken", str(error), COPY)
         return False
     try:
         for key in ("data_path", "video_path"):

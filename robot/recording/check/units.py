@@ -113,12 +113,14 @@ def check_units(seen: Survey, verdicts: dict[int, Verdict | None], report: Repor
     elif said is None:
         message = f"the dataset does not say its units; the joints look like {WORDS[usual]}: {why}"
         message += ". LeRobot before 0.4.4 recorded so" if usual == "m100_100" else ""
-        remedy = (
-            f'if you know that it is so, write "so101": {{"units": "{usual}"}} into meta/info.json; for a '
-            f"parquet file say `--units {usual}` to `so101 replay`. Degrees follow from the ranges in "
-            "the arm's "
-            "calibration file"
-        )
+        remedy = "convert the joints to degrees before anything is learned from them"
+        if usual == "m100_100" and seen.bare:
+            remedy = f"if it is so, say `--units {usual}` to `so101 replay` and `so101 dataset view`"
+        elif usual == "m100_100":
+            remedy = (
+                f"if it is so, `so101 dataset convert {seen.root} NEW --units {usual}` makes a copy that "
+                "says so, and with `--to-degrees --calibration FILE` one in degrees"
+            )
         report.find("units_look_like", message, remedy, severity="warning")
     elif said != usual:
         message = f"the dataset says {said}, the joints look like {WORDS[usual]}: {why}"

@@ -269,6 +269,8 @@ DEFECTS: dict[str, tuple[Seed, set[tuple[str, int | None]]]] = {
     "-100..100 said to be degrees": (m100_everywhere, {("units_wrong", None)}),
     "-100..100 and nothing said": (m100_unsaid, {("units_look_like", None)}),
     "degrees said to be -100..100": (info(so101={"units": "m100_100"}), {("units_wrong", None)}),
+    "no object where units are said": (info(so101="degrees"), {("info_broken", None)}),
+    "a version before those that can be converted": (info(codebase_version="v1.4"), {("version", None)}),
     "not a number": (column(STATE, at(33, 2, np.nan)), {("not_finite", 1)}),
     "infinite": (column(ACTION, at(33, 2, np.inf)), {("not_finite", 1)}),
     "a joint out of its range": (column(STATE, at(slice(20, 60), 1, 140.0)), {("out_of_range", 1)}),
@@ -428,12 +430,24 @@ def test_progress_counts_all_pictures(good: Path) -> None:
     assert told == [(k + 1, total) for k in range(total)]
 
 
+def test_remedies_are_commands_that_do_it(good: Path, tmp_path: Path) -> None:
+    root = copy(good, tmp_path / "d")
+    m100_unsaid(root)
+    (finding,) = examine(root, decode=False).findings
+    assert f"so101 dataset convert {root} NEW --units m100_100`" in finding.remedy
+    for version, says in (("v2.1", f"so101 dataset convert {root} NEW`"), ("v1.4", "LeRobot's own tools")):
+        info(codebase_version=version)(root)
+        (finding,) = examine(root).findings
+        assert says in finding.remedy
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="the real episodes are not on this machine")
 def test_real_episodes_look_like_swept_ranges() -> None:
     report = examine(REAL)
     assert found(report) == {("units_look_like", None)}
     assert (report.episodes, report.frames) == (3, 1119)
     message = report.findings[0].message
+    assert "--units m100_100` to `so101 replay`" in report.findings[0].remedy
     assert "look like -100..100" in message
     assert "200 / 2549 servo steps" in message  # the grid of its shoulder_pan
     assert "elbow_flex" in message.split("exactly at the end of 100")[1]

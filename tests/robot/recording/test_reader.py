@@ -153,12 +153,24 @@ def test_damaged_meta(root: Path) -> None:
         Dataset(root)
 
 
-@pytest.mark.parametrize("change", [{"codebase_version": "v2.1"}, {"fps": None}])
-def test_other_formats_are_refused(root: Path, change: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"codebase_version": "v2.1"}, r"v2\.1"),
+        ({"fps": None}, "lacks 'fps'"),
+        ({"fps": "thirty"}, "fps 'thirty'"),
+        ({"total_episodes": "many"}, "total_episodes 'many'"),
+        ({"features": [1]}, "features"),
+        ({"features": {"action": {"shape": [6]}}}, "feature action lacks dtype"),
+        ({"features": {"action": 3}}, "feature action lacks dtype"),
+        ({"so101": "degrees"}, "so101.*must be an object"),
+    ],
+)
+def test_other_formats_are_refused(root: Path, change: dict[str, object], says: str) -> None:
     path = root / "meta/info.json"
     info = json.loads(path.read_text()) | change
     path.write_text(json.dumps({key: value for key, value in info.items() if value is not None}))
-    with pytest.raises(DatasetError, match=r"v2\.1|fps"):
+    with pytest.raises(DatasetError, match=says):
         Dataset(root)
     path.write_text("{")
     with pytest.raises(DatasetError, match="cannot be read"):
