@@ -13,13 +13,9 @@ from robot.recording.fragments import whole_packets
 from robot.recording.video import CODECS, Codec, CodecName, VideoWriter
 
 HARDWARE: dict[str, Codec] = {
-    "h264_nvenc": Codec(
-        "h264", "h264_nvenc", 20, "p4", "p4", {"tune": "ull", "rc": "constqp", "delay": "0"}, "qp"
-    ),
-    "h264_qsv": Codec(
-        "h264", "h264_qsv", 20, "veryfast", "veryfast", {"async_depth": "1"}, "global_quality", "nv12"
-    ),
-    "h264_v4l2m2m": Codec("h264", "h264_v4l2m2m", 20, "", "", {}, ""),
+    "h264_nvenc": Codec("h264", "h264_nvenc", 20, "p4", {"tune": "ull", "rc": "constqp", "delay": "0"}, "qp"),
+    "h264_qsv": Codec("h264", "h264_qsv", 20, "veryfast", {"async_depth": "1"}, "global_quality", "nv12"),
+    "h264_v4l2m2m": Codec("h264", "h264_v4l2m2m", 20, "", {}, ""),
 }
 """Hardware encoders in the order they are tried in: NVIDIA, Intel, and those of small ARM boards. VAAPI is
 not among them: the wheels of PyAV are built without."""

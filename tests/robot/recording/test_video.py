@@ -101,15 +101,15 @@ def test_software_encoders_work_and_the_choice_is_theirs_without_hardware(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert [failure(codec) for codec in CODECS.values()] == [None, None]
-    broken = Codec("h264", "libx264", 18, "no such preset", "no such preset")
-    absent = Codec("h264", "h264_of_tomorrow", 18, "", "")
+    broken = Codec("h264", "libx264", 18, "no such preset")
+    absent = Codec("h264", "h264_of_tomorrow", 18, "")
     monkeypatch.setattr(hardware, "HARDWARE", {"broken": broken, "absent": absent})
     assert choose_codec("auto") is CODECS["h264"]
     with pytest.raises(DatasetError, match=r"codec broken does not work.*choose auto, h264 or av1"):
         choose_codec("broken")
     with pytest.raises(DatasetError, match=r"codec absent.*PyAV was built without it"):
         choose_codec("absent")
-    works = Codec("h264", "libx264", 20, "ultrafast", "ultrafast")
+    works = Codec("h264", "libx264", 20, "ultrafast")
     monkeypatch.setitem(hardware.HARDWARE, "works", works)
     assert choose_codec("auto") is works
     with pytest.raises(DatasetError, match=r"no codec 'vp9': there are auto, h264, av1"):
@@ -142,7 +142,7 @@ def test_a_dataset_keeps_its_format_when_another_encoder_goes_on(tmp_path: Path)
 
 
 def test_a_library_that_goes_by_bits_and_wants_other_planes_is_served(tmp_path: Path) -> None:
-    codec = Codec("h264", "libx264", 20, "ultrafast", "ultrafast", {}, "", "nv12")
+    codec = Codec("h264", "libx264", 20, "ultrafast", {}, "", "nv12")
     video = VideoWriter(tmp_path / "v.mp4", 240, 320, 30, codec)
     for frame in range(5):
         video.add(picture(frame, 240, 320))
