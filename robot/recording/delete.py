@@ -66,6 +66,6 @@ def delete(
         raise DatasetError(f"{root} has takes of a recording that was killed: so101 dataset repair {root}")
     extra = dataset.info.get(layout.EXTRA_KEY, {})
     info = empty_info(dataset.info, transferable(dataset, ()), extra)
-    place = nullcontext(out) if out is not None else replacing(root, remove)
+    place = nullcontext(out) if out is not None else replacing(root, remove, "deleting")
     with place as target, new_dataset(target, info) as writer:
         return append_episodes(writer, dataset, skip=set(numbers), on_episode=on_episode)

@@ -12,6 +12,7 @@ from robot.recording.convert_v2 import open_any
 from robot.recording.reader import Dataset
 from robot.recording.replay import units_of
 from robot.recording.transfer import (
+    CODEC_KEY,
     FILLED_IN,
     MEANT,
     OnEpisode,
@@ -21,6 +22,7 @@ from robot.recording.transfer import (
     new_dataset,
     transferable,
 )
+from robot.recording.video import CODECS
 from robot.recording.writer import DatasetWriter
 
 _SAME_ARM = {"so101_follower": "so_follower"}
@@ -125,7 +127,7 @@ def _who_lacks(names: Collection[str], sources: Sequence[Dataset], parts: Sequen
 
 
 def _one(name: str, sources: Sequence[Dataset], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A feature as all have it that have it: of a video's encoder only what does not differ."""
+    """A feature as all have it that have it: of a video's encoder what does not differ, and one codec."""
     having = [(s.root, part[name]) for s, part in zip(sources, parts, strict=True) if name in part]
     first_root, first = having[0]
     feature: dict[str, Any] = dict(first)
@@ -142,6 +144,10 @@ def _one(name: str, sources: Sequence[Dataset], parts: Sequence[Mapping[str, Any
         feature["info"] = {
             key: value for key, value in first["info"].items() if all(i.get(key) == value for i in infos)
         }
+        # LeRobot joins the videos of a camera to one file, which works with one codec only.
+        said = [str(info[CODEC_KEY]) for info in infos if CODEC_KEY in info]
+        if len(set(said)) > 1:
+            feature["info"][CODEC_KEY] = next((codec for codec in said if codec in CODECS), "h264")
     return feature
 
 

@@ -19,6 +19,7 @@ from robot.recording.check.examine import Progress, look
 from robot.recording.check.findings import Finding, Report
 from robot.recording.check.survey import Survey
 from robot.recording.creation import acquire
+from robot.recording.files import read_json
 from robot.recording.mended import MendedDataset, find_episodes, mend_length, mend_spans
 from robot.recording.reader import Dataset
 from robot.recording.recovery import Recovered
@@ -186,8 +187,11 @@ class Repair:
         extra = self._seen.info.get(layout.EXTRA_KEY, {})
         info = empty_info(source.info, transferable(source, ()), extra)
         keep = keep_below(self.root, f"{SET_ASIDE}/repair")
-        with replacing(self.root, keep) as target, new_dataset(target, info) as writer:
-            append_episodes(writer, source)
+        with replacing(self.root, keep, "repairing") as target:
+            if read_json(self.root / layout.INFO_FILE) != self._seen.info:
+                raise DatasetError(f"{self.root} was written since it was looked at: repair it again")
+            with new_dataset(target, info) as writer:
+                append_episodes(writer, source)
         aside = max((self.root / SET_ASIDE).glob("repair-*"))
         reason = {"mended": self.plan.mends, "lost": [asdict(lost) for lost in self.plan.lost]}
         text = json.dumps(reason, indent=4, ensure_ascii=False)

@@ -18,12 +18,13 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 """Linux's numbers, from ``fcntl.h`` and ``linux/fs.h``."""
 
-_OURS = frozenset({"data", "meta", "videos", MERGE_SCRATCH})
-"""What a new dataset has of its own; everything else in the folder belongs to a person, and stays."""
+_OURS = frozenset({"data", "videos", "meta", MERGE_SCRATCH})
+"""What a new dataset has of its own; everything else in the folder belongs to a person, and stays. So does a
+file of ``meta`` that it has not: other tools keep theirs there."""
 
 
 @contextmanager
-def replacing(root: Path, old: Callable[[Path], None]) -> Iterator[Path]:
+def replacing(root: Path, old: Callable[[Path], None], name: str) -> Iterator[Path]:
     """Replace a dataset by the one that is made meanwhile.
 
     Gives the folder to make it in, beside the old one; an error on the way leaves the old one as it is. Files
@@ -33,12 +34,15 @@ def replacing(root: Path, old: Callable[[Path], None]) -> Iterator[Path]:
         root: the dataset, which nobody else is writing.
         old: what becomes of the old one, given the folder it lies in then; also of one that a killed
             process had replaced before.
+        name: what is done, which names the folder beside: what one kind of replacement leaves when it is
+            killed is none of another's business.
 
     Raises:
-        DatasetError: another process writes it, or the file system cannot exchange two folders.
+        DatasetError: another process writes it, the file system cannot exchange two folders, or the disk
+            fails; the dataset is as it was.
     """
     place = root.resolve()
-    beside = place.with_name(f".{place.name}.replaced")
+    beside = place.with_name(f".{place.name}.{name}")
     lock = acquire(place)
     try:
         if beside.exists():
@@ -49,9 +53,16 @@ def replacing(root: Path, old: Callable[[Path], None]) -> Iterator[Path]:
         for path in place.iterdir():
             if path.name not in _OURS and not (path.name == SCRATCH and not takes(path)):
                 _link(path, beside / path.name)
+        for path in (place / "meta").iterdir():
+            if path.is_file():
+                _link(path, beside / "meta" / path.name)
         _exchange(place, beside)
         sync_file(place.parent)
         old(beside)
+    except OSError as error:
+        raise DatasetError(
+            f"{root} cannot be replaced: {error}. Make room or see to its permissions; nothing is lost"
+        ) from error
     finally:
         os.close(lock)
 
@@ -91,7 +102,8 @@ def _exchange(a: Path, b: Path) -> None:
         why = os.strerror(ctypes.get_errno())
         shutil.rmtree(b)
         raise DatasetError(
-            f"{a} cannot be replaced in one step here ({why}): write the result elsewhere with --out"
+            f"{a} cannot be replaced in one step here ({why}): copy it to a file system such as ext4, in a "
+            "container to a folder that was made there, and do it there"
         )
 
 

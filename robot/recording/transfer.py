@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from robot.errors import DatasetError
 from robot.recording import meta as layout
 from robot.recording.creation import acquire
-from robot.recording.cut import cut, encode, video_stats
+from robot.recording.cut import cut, encode, pictures, video_stats
 from robot.recording.features import ACTION, DEFAULT_FEATURES, STATE, parse_features
 from robot.recording.files import make_folder, publish_json, sync_file
 from robot.recording.meta import EpisodeMeta
@@ -31,6 +31,9 @@ from robot.seams import ByteArray
 
 FILLED_IN = frozenset(feature.name for feature in DEFAULT_FEATURES)
 """Columns that the writer makes."""
+
+CODEC_KEY = "video.codec"
+"""Where the ``info`` of a video feature says what it is encoded with."""
 
 MEANT: dict[str, float] = {"loss_mask": 1.0, "intervention": 0, "success": -1}
 """What a dataset without such a column means: all is learned, nobody intervened, nothing was said."""
@@ -63,17 +66,22 @@ def new_dataset(out: Path, info: Mapping[str, Any]) -> Iterator[DatasetWriter]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DatasetError(f"{out} is not empty: choose another folder")
     work = out.absolute().with_name(f".{out.absolute().name}.unfinished")
-    make_folder(work.parent)
-    if work.exists():  # of a process that was killed, unless it is alive
-        os.close(acquire(work))
-        shutil.rmtree(work)
-    make_folder(work / "meta")
+    try:
+        make_folder(work.parent)
+        if work.exists():  # of a process that was killed, unless it is alive
+            os.close(acquire(work))
+            shutil.rmtree(work)
+        make_folder(work / "meta")
+    except OSError as error:
+        raise _unwritable(out, error) from error
     try:
         publish_json(work / layout.INFO_FILE, info, work)
         with DatasetWriter.open(work) as writer:
             yield writer
         work.replace(out)
         sync_file(out.absolute().parent)
+    except OSError as error:
+        raise _unwritable(out, error) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -205,7 +213,7 @@ def _append(
         if _is_video(feature):
             videos[name] = scratch / f"{name}.mp4"
             videos[name].unlink(missing_ok=True)
-            codec = writer.codec.name
+            codec = str(feature.get("info", {}).get(CODEC_KEY, writer.codec.name))
             stats[name] = _video(source, episode, name, videos[name], codec, known.get(name, {}))
         elif name in loaded:
             columns[name] = _column(loaded[name], feature, f"{where}: {name}")
@@ -234,19 +242,22 @@ def _column(values: NDArray[Any], feature: Mapping[str, Any], where: str) -> NDA
     return column
 
 
-def _video(
-    source: Dataset, episode: EpisodeMeta, name: str, target: Path, codec: CodecName, known: Stats
-) -> Stats:
+def _video(source: Dataset, episode: EpisodeMeta, name: str, target: Path, codec: str, known: Stats) -> Stats:
     """Make one camera's mp4 of an episode; the statistics of its pictures."""
     fps = int(source.fps)
-    if source.info["features"][name].get("dtype") == "image":
-        encode(_pictures(source, episode, name), target, fps, codec)
+    encoder: CodecName = "av1" if codec == "av1" else "h264"
+    feature = source.info["features"][name]
+    if feature.get("dtype") == "image":
+        encode(_pictures(source, episode, name), target, fps, encoder)
         return video_stats(target, episode.length, fps)
     span = episode.videos.get(name)
     if span is None:
         raise DatasetError(f"{source.root}: episode {episode.index} has no video of {name}")
     path = span.slot.path(source.root, str(source.info["video_path"]), name)
-    cut(path, target, start_s=span.from_s, count=episode.length, fps=fps, codec=codec)
+    if feature.get("info", {}).get(CODEC_KEY, codec) != codec:
+        encode(pictures(path, start_s=span.from_s, count=episode.length, fps=fps), target, fps, encoder)
+        return video_stats(target, episode.length, fps)
+    cut(path, target, start_s=span.from_s, count=episode.length, fps=fps, codec=encoder)
     whole = all(key in known for key in STAT_NAMES) and known["mean"].shape == (3, 1, 1)
     return dict(known) if whole else video_stats(target, episode.length, fps)
 
@@ -275,6 +286,10 @@ def _task(source: Dataset, episode: EpisodeMeta, loaded: Mapping[str, NDArray[An
             f"{where} has {len(tasks)} tasks ({', '.join(tasks)}): one task an episode is kept"
         )
     return tasks[0]
+
+
+def _unwritable(out: Path, error: OSError) -> DatasetError:
+    return DatasetError(f"{out} cannot be written: {error}. Make room, see to permissions, or choose another")
 
 
 def _is_video(feature: Mapping[str, Any]) -> bool:

@@ -119,10 +119,30 @@ def test_another_broken_episode_stops_it_and_nothing_has_changed(root: Path) -> 
 def test_a_file_system_that_cannot_exchange_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swap, "_RENAME_EXCHANGE", 1 << 20)  # a flag that no kernel knows
     before = content(root)
-    with pytest.raises(DatasetError, match="--out"):
+    with pytest.raises(DatasetError, match="copy it to a file system"):
         delete(root, [0])
     assert content(root) == before
     assert [path.name for path in root.parent.iterdir()] == ["d"]
+
+
+def test_what_another_tool_keeps_in_meta_stays(root: Path) -> None:
+    (root / "meta/modality.json").write_text("{}")
+    delete(root, [0])
+    assert (root / "meta/modality.json").read_text() == "{}"
+
+
+def test_what_a_killed_repair_left_is_not_deleted(root: Path) -> None:
+    left = root.with_name(".d.repairing")
+    left.mkdir()
+    (left / "the only copy").write_text("of an episode")
+    delete(root, [0])
+    assert (left / "the only copy").exists()
+
+
+def test_a_place_that_cannot_be_written(root: Path) -> None:
+    (root.parent / "file").write_text("")
+    with pytest.raises(DatasetError, match="file/new cannot be written"):
+        delete(root, [0], root.parent / "file/new")
 
 
 def test_killed_anywhere_the_old_one_is_whole(good: Path, tmp_path: Path) -> None:

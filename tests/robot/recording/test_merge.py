@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -151,6 +152,33 @@ def test_what_cannot_be_one_dataset_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "all").exists()
     done = merge([ours, tmp_path / "cams"], tmp_path / "all", common=True)
     assert done.dropped == ("observation.images.overhead",)
+
+
+def test_videos_are_of_one_codec_whatever_its_settings(tmp_path: Path) -> None:
+    roots = [tmp_path / name for name in ("h264", "av1", "crf")]
+    for root in roots:
+        with create(root, ("wrist",), codec="av1" if root.name == "av1" else "h264") as writer:
+            record(writer, 3, 4)
+    path = roots[2] / "meta/info.json"
+    path.write_text(path.read_text().replace('"video.crf": 18', '"video.crf": 23'))
+    merge(roots, tmp_path / "all")
+    merged = Dataset(tmp_path / "all")
+    said = merged.info["features"]["observation.images.wrist"]["info"]
+    assert said["video.codec"] == "h264" and "video.crf" not in said
+    videos = [root / "videos/observation.images.wrist/chunk-000" for root in (*roots, tmp_path / "all")]
+    assert [codec_name(videos[3] / f"file-00{k}.mp4") for k in range(3)] == ["h264"] * 3
+    for k, source in ((0, 0), (2, 2)):  # no picture of these was touched
+        assert (videos[3] / f"file-00{k}.mp4").read_bytes() == (videos[source] / "file-000.mp4").read_bytes()
+    np.testing.assert_allclose(
+        merged.frames(1, "wrist").astype(int), Dataset(roots[1]).frames(0, "wrist"), atol=25
+    )
+    merge([roots[1], roots[0]], tmp_path / "first")
+    assert codec_name(tmp_path / "first/videos/observation.images.wrist/chunk-000/file-001.mp4") == "av1"
+
+
+def codec_name(video: Path) -> str:
+    with av.open(str(video)) as file:
+        return str(file.streams.video[0].codec.canonical_name)
 
 
 def test_episodes_that_share_files_are_cut_apart(tmp_path: Path) -> None:

@@ -253,6 +253,17 @@ def test_a_dataset_that_is_written_is_left_alone(root: Path) -> None:
         Repair(root)
 
 
+def test_what_is_recorded_between_looking_and_mending_is_kept(root: Path) -> None:
+    edit_column(row_file(root, 1), "length", lambda values: values + 2)
+    found = Repair(root)
+    with DatasetWriter.open(root) as writer:
+        writer.drop_last()
+    with pytest.raises(DatasetError, match="repair it again"):
+        found.run()
+    assert {path.name for path in root.parent.iterdir()} == {root.name}
+    assert not (root / "set_aside").exists()
+
+
 def test_killed_anywhere_nothing_is_lost(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, deaths = content(good), 0
     while True:
