@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 from robot.config import CameraConfig, RobotConfig
 from robot.errors import DatasetError
+from robot.recording.creation import occupied
 from robot.recording.features import ENVIRONMENT_STATE, IMAGE_PREFIX, SUCCESS, Feature, parse_features
 from robot.recording.files import read_json
+from robot.recording.hardware import choose_codec
 from robot.recording.meta import EXTRA_KEY, INFO_FILE
 from robot.recording.writer import DatasetWriter
 from services.recording.options import RecordingOptions
@@ -80,14 +83,39 @@ def open_dataset(options: RecordingOptions, config: RobotConfig, calibration_has
 
 
 def check_resumable(options: RecordingOptions, config: RobotConfig, calibration_hash: str) -> None:
-    """Whether the dataset that is there, if one is, can take this session's episodes. Raises DatasetError."""
-    if not (options.out / INFO_FILE).exists():
+    """Whether the dataset that is there can take this session's episodes, or else one can be made.
+
+    Raises:
+        DatasetError: it cannot; what is wrong and what to do.
+    """
+    if options.codec != "auto":
+        choose_codec(options.codec)
+    try:
+        there = (options.out / INFO_FILE).exists()
+        _check_folder(options.out, there=there)
+    except OSError as error:
+        words = f"{options.out} cannot be used: {error.strerror}. Choose another folder with --out"
+        raise DatasetError(words) from error
+    if not there:
         return
     found = _differences(read_json(options.out / INFO_FILE), options, config, calibration_hash)
     if found:
         raise DatasetError(
             f"{options.out} was recorded otherwise: {'; '.join(found)}. Choose another folder with --out, or "
             "record as it was"
+        )
+
+
+def _check_folder(folder: Path, *, there: bool) -> None:
+    """Whether a dataset can be made in a folder, or goes on in it. Raises DatasetError, OSError."""
+    if folder.exists() and not there and (not folder.is_dir() or occupied(folder)):
+        words = f"{folder} is there, but is no dataset: choose another folder with --out"
+        raise DatasetError(words)
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DatasetError(
+            f"{folder} cannot be written: see to its permissions, or choose another with --out"
         )
 
 

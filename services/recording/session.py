@@ -369,6 +369,7 @@ class Session:
             take = self.keeper.begin(about.task)
         except RefusedError as error:
             self.aligner.release()
+            self._droppable = None  # as with one that has no rows
             self.message = f"the next episode did not begin: {error}"
             return
         except DatasetError as error:

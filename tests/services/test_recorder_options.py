@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,32 @@ def test_a_dataset_that_fits_is_appended_to_and_says_how_it_was_made(there: Reco
     assert told["control_hz"] == 60 and told["camera_fps"] == {"wrist": 30, "overhead": 30}
     assert told["teleop"] == "none" and told["corrections"] is False and told["robot"] == "twin"
     assert told["recorded_at"][:2] == "20" and told["recorded_with"].startswith("so101-deploy")
+
+
+@pytest.mark.parametrize(
+    ("folder", "changes", "words"),
+    [
+        ("things", {}, "is no dataset: choose another folder with --out"),
+        ("things/letter", {}, "is no dataset: choose another folder with --out"),
+        ("x" * 300, {}, "cannot be used: File name too long"),
+        ("new", {"codec": "h265"}, "no codec 'h265': there are"),
+    ],
+)
+def test_a_folder_that_cannot_become_a_dataset_is_refused_before_anything_starts(
+    tmp_path: Path, folder: str, changes: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "things").mkdir()
+    (tmp_path / "things/letter").touch()
+    options = RecordingOptions.model_validate({"out": tmp_path / folder, "task": "stack", **changes})
+    with pytest.raises(DatasetError, match=words):
+        check_resumable(options, robot(), HASH)
+    check_resumable(options.model_copy(update={"out": tmp_path / "a/b", "codec": "h264"}), robot(), HASH)
+
+
+def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(DatasetError, match=f"{tmp_path} cannot be written: see to its permissions"):
+        check_resumable(RecordingOptions(out=tmp_path / "a/b", task="stack"), robot(), HASH)
 
 
 def test_a_dataset_of_another_make_lacks_columns(tmp_path: Path) -> None:

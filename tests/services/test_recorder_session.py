@@ -348,6 +348,24 @@ def test_only_the_last_episode_of_this_session_can_be_dropped_and_only_once(out:
     assert episodes(out)[:-1] == before
 
 
+@pytest.mark.parametrize(("ticks_s", "words"), [(0.0, "did not begin"), (0.01, "no rows")])
+def test_who_throws_an_episode_without_rows_away_keeps_the_one_before(
+    recording: Recording, out: Path, ticks_s: float, words: str
+) -> None:
+    recording.do("next")
+    recording.pass_time(0.5)
+    recording.do("finish", label="success")
+    recording.pass_time(0.5)
+    recording.do("next")
+    recording.pass_time(ticks_s)
+    recording.robot.mode = "hold"
+    recording.pass_time(0.5)
+    assert words in recording.session.message
+    assert recording.refuse("discard")["code"] == "nothing_to_discard"
+    recording.end()
+    assert len(episodes(out)) == 1
+
+
 def test_redo_begins_again_with_what_it_was_about(out: Path) -> None:
     recording = Recording(out, pickup="required").ready()
     recording.do("next", pickup={"x_m": 0.2, "y_m": 0.1}, task="stack")
