@@ -35,6 +35,10 @@ COLLECT_LATEST_S = 60.0
 """After so long a collection no longer waits for a tick with time left: a loop that is always late needs its
 memory too, and one more late tick costs it less."""
 
+_AUTOGROUP = Path("/proc/self/autogroup")
+_AUTOGROUP_TRIES = 20
+_AUTOGROUP_PAUSE_S = 0.11
+"""The kernel takes one such wish in a tenth of a second from all processes of ordinary users together."""
 _ISOLATED = Path("/sys/devices/system/cpu/isolated")
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _PR_SET_TIMERSLACK = 29
@@ -88,6 +92,24 @@ def favour_this_process() -> RealTime:
             refused.append(f"core {core}: {error.strerror}")
             core = None
     return RealTime(scheduling, locked, core, tuple(refused))
+
+
+def give_way(levels: int) -> None:
+    """Let others go before this process, by so many levels of niceness; threads to come inherit it.
+
+    Where the kernel makes a group of every session (autogroup, as desktops have it), niceness counts only
+    within one. So a process that leads a session of its own asks for the same for its group.
+    """
+    os.nice(levels)
+    if levels == 0 or os.getsid(0) != os.getpid():
+        return
+    with contextlib.suppress(OSError), _AUTOGROUP.open("wb", buffering=0) as group:  # no such groups here
+        for _ in range(_AUTOGROUP_TRIES):
+            try:
+                os.write(group.fileno(), str(levels).encode())
+                return
+            except BlockingIOError:
+                time.sleep(_AUTOGROUP_PAUSE_S)
 
 
 class Housekeeping:

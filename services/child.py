@@ -7,13 +7,13 @@ parent has.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import runpy
 import signal
 import sys
-from pathlib import Path
+
+from robot.realtime import give_way
 
 _PR_SET_PDEATHSIG = 1
 
@@ -24,17 +24,6 @@ def die_with_parent(parent_pid: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent_pid:  # it died before the line above
         raise SystemExit("the supervisor is gone")
-
-
-def give_way(nice: int) -> None:
-    """Leave the processor to processes of a lower ``nice``, whatever sessions they are in.
-
-    Where the kernel shares the processor between sessions first (autogroup, sched(7)), a process is weighed
-    against those of its own session only, and here every child has one to itself: the session has to be told.
-    """
-    os.nice(nice)
-    with contextlib.suppress(OSError):  # a kernel that does not group
-        Path("/proc/self/autogroup").write_text(str(nice), encoding="ascii")
 
 
 def main(arguments: list[str]) -> None:

@@ -55,7 +55,7 @@ class ChildSpec:
     module: str
     arguments: tuple[str, ...] = ()
     nice: int = 0
-    """Others give way to the controller on a small machine."""
+    """How far it gives way on a small machine, see :func:`service_specs`."""
     what: str = ""
     """The child in words, for messages."""
     fault: tuple[str, str] | None = None
@@ -266,6 +266,11 @@ def service_specs(runtime: Runtime, *, policy: bool, recording: bool = False) ->
 
     The recorder is told before that, so that an episode ends while the arm is still driven, and has time to
     commit it while the arm parks.
+
+    On a small machine the controller goes first, then what cannot be made up for: pictures get their time
+    when they arrive, and the recorder ends an episode when it is a second behind. A policy's chunk and an
+    answer may come a little later, but not much: a stop is one of them. The twin's renderer comes last
+    (``robot.twin.camera_server.NICE``). A level is a quarter more or less of a processor that is short.
     """
     folder = (str(runtime.folder),)
     lost = (
@@ -276,8 +281,8 @@ def service_specs(runtime: Runtime, *, policy: bool, recording: bool = False) ->
         "controller", "services.processes.controller", folder, what="the controller", fault=lost, stop_s=15.0
     )
     cameras = ChildSpec("cameras", "services.processes.cameras", folder, nice=1, what="the camera process")
-    worker = ChildSpec("worker", "services.processes.worker", folder, nice=2, what="the policy worker")
-    api = ChildSpec("api", "services.processes.api", folder, nice=5, what="the API", stop_s=4.0)
+    worker = ChildSpec("worker", "services.processes.worker", folder, nice=3, what="the policy worker")
+    api = ChildSpec("api", "services.processes.api", folder, nice=3, what="the API", stop_s=4.0)
     recorder = ChildSpec(
         "recorder",
         "services.processes.recorder",

@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 
 from robot.errors import So101Error, TwinError
+from robot.realtime import give_way
 from robot.seams import ByteArray
 from robot.seqlock import SharedBlock
 from robot.twin import camera_faults, child, render_state
@@ -33,6 +34,9 @@ from robot.twin.camera_faults import CameraFaults
 FPS = 30
 JPEG_QUALITY = 90
 BOUNDARY = "so101frame"
+NICE = 5
+"""Real cameras take no processor time: whoever drives, stops or records the arm goes first. Where there is
+too little of it, fewer pictures come, as of a slow camera."""
 SEND_TIMEOUT_S = 5.0
 SEND_BUFFER = 64 * 1024
 """A viewer that does not read gets newer pictures later, not older pictures for ever: little may queue."""
@@ -296,7 +300,7 @@ def open_renderer() -> Any:
         sys.stderr.write(f"EGL does not work here ({error}), trying OSMesa\n")
         sys.stderr.flush()
     os.environ["MUJOCO_GL"] = "osmesa"
-    again = [sys.executable, "-m", "robot.twin.camera_server", *sys.argv[1:]]
+    again = [sys.executable, "-m", "robot.twin.camera_server", *sys.argv[1:], "--nice", "0"]
     os.execv(sys.executable, again)  # noqa: S606  the same program, same arguments
 
 
@@ -307,9 +311,11 @@ def main() -> int:
     parser.add_argument("--faults-block", required=True, help="as --block: what is wrong with the cameras")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay-ms", type=float, default=30.0)
+    parser.add_argument("--nice", type=int, default=NICE)
     given = parser.parse_args()
     try:
         child.die_with_parent()
+        give_way(given.nice)  # before there are the renderer's threads
         block = SharedBlock.attach(given.block)
         faults = SharedBlock.attach(given.faults_block)
         renderer = open_renderer()

@@ -19,6 +19,7 @@ from robot.calibration_file import Calibration, parse_calibration
 from robot.errors import PortError, ServoError, TwinError
 from robot.port import SerialPort
 from robot.servo_arm import ServoArm
+from robot.twin.camera_server import NICE
 from robot.twin.client import TwinProcess
 from robot.twin.world import twin_calibration
 
@@ -269,6 +270,7 @@ def test_cameras_show_the_world() -> None:
         # Killed, what renders comes back under the same address; the servos do not notice.
         children = Path(f"/proc/{twin.pid}/task/{twin.pid}/children")
         former = int(children.read_text())
+        assert os.getpriority(os.PRIO_PROCESS, former) == os.getpriority(os.PRIO_PROCESS, 0) + NICE
         os.kill(former, signal.SIGKILL)
         assert until(lambda: children.read_text().split() not in ([], [str(former)]))
         assert "started again" in twin.errors()

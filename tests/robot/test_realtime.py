@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from robot import realtime
 from robot.realtime import COLLECT_LATEST_S, COLLECT_PERIOD_S, Housekeeping, RealTime, _isolated, _own_core
 
 ASK = """
@@ -39,6 +41,33 @@ def test_what_is_told_is_what_the_kernel_says(before: str) -> None:
         ("real-time scheduling", fifo),
     ):
         assert told or any(what in reason for reason in got["refused"])
+
+
+def test_a_session_gives_way_as_a_whole_although_the_kernel_is_busy_with_the_wishes_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes one in a tenth of a second from all ordinary users' processes, and several start at once."""
+    group, asked = tmp_path / "autogroup", []
+
+    def write(descriptor: int, data: bytes) -> int:
+        asked.append(data)
+        if len(asked) < 4:
+            raise BlockingIOError
+        return len(data)
+
+    group.touch()
+    monkeypatch.setattr(realtime, "_AUTOGROUP", group)
+    monkeypatch.setattr(realtime, "_AUTOGROUP_PAUSE_S", 0.0)
+    monkeypatch.setattr(os, "nice", lambda levels: levels)
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "getsid", lambda pid: os.getpid() + 1)
+    realtime.give_way(3)
+    assert asked == [], "the session is somebody else's"
+    monkeypatch.setattr(os, "getsid", lambda pid: os.getpid())
+    realtime.give_way(3)
+    assert asked == [b"3"] * 4
+    monkeypatch.setattr(realtime, "_AUTOGROUP", tmp_path / "absent" / "autogroup")
+    realtime.give_way(3)  # a kernel without such groups
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from robot.mailbox import MailboxClient
 from robot.runtime import Runtime
 from robot.seqlock import SharedBlock
+from robot.twin.camera_server import NICE as RENDERER_NICE
 from services.status_board import BOARD_BYTES, StatusBoard
 from services.supervisor import (
     ChildSpec,
@@ -132,6 +133,13 @@ def test_the_arm_is_parked_while_the_api_takes_a_stop(tmp_path: Path) -> None:
     for policy in (True, False):
         names = [spec.name for spec in service_specs(Runtime(tmp_path / "so101-x"), policy=policy)]
         assert names[-2:] == ["api", "controller"]  # they end in reverse
+
+
+def test_what_cannot_be_made_up_for_goes_before_what_can(tmp_path: Path) -> None:
+    specs = service_specs(Runtime(tmp_path / "so101-x"), policy=True, recording=True)
+    nice = {spec.name: spec.nice for spec in specs}
+    assert nice["controller"] == 0 < nice["cameras"] <= nice["recorder"] < nice["worker"]
+    assert nice["recorder"] < nice["api"] and max(nice.values()) < RENDERER_NICE
 
 
 def test_the_recorder_is_told_first_and_has_its_cameras_to_the_end(
