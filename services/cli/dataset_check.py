@@ -32,16 +32,12 @@ def check(
     from services.cli.progress import counting
 
     console = Console(highlight=False, soft_wrap=True)
-    errors = Console(stderr=True)
-    if errors.is_terminal:
-        with counting("pictures", 0, errors) as (bar, task):
-            report = examine(
-                dataset,
-                decode=not fast,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-    else:
-        report = examine(dataset, decode=not fast)
+    with counting("pictures", 0) as (bar, task):
+        report = examine(
+            dataset,
+            decode=not fast,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from robot.errors import DatasetError, So101Error
+from robot.errors import DatasetError
 from robot.recording import meta as layout
 from robot.recording.reader import Dataset
 from robot.recording.scratch import SCRATCH, takes
@@ -31,11 +31,7 @@ def info(
     `so101 dataset check` says whether anything is wrong with it.
     """
     console = Console(highlight=False)
-    try:
-        described = describe(Dataset(dataset))
-    except So101Error as error:
-        Console(stderr=True).print(f"[red]{escape(str(error))}[/red]")
-        raise typer.Exit(2) from error
+    described = describe(Dataset(dataset))
     if as_json:
         typer.echo(json.dumps(described, indent=2))
         return

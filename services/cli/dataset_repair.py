@@ -32,7 +32,7 @@ def repair(
     from services.cli.progress import counting
 
     console = Console(highlight=False, soft_wrap=True)
-    with counting("pictures", 0, Console(stderr=True)) as (bar, task):
+    with counting("pictures", 0) as (bar, task):
         found = Repair(dataset, lambda done, total: bar.update(task, completed=done, total=total))
     if not as_json:
         _tell(console, found.plan)

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from robot.errors import ConfigError, DatasetError, So101Error
+from robot.errors import ConfigError, DatasetError
 from services.cli.progress import counting
 
 if TYPE_CHECKING:
@@ -60,28 +60,24 @@ def view(
     from robot.recording.reader import Dataset
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    try:
-        if save is not None and rerun:
-            raise ConfigError("--rerun shows and --save writes: give one of them")
-        if (save is not None or rerun) and (out is not None or opening):
-            raise ConfigError("--out and --open are of the page: leave --rerun and --save out")
-        opened = Dataset(dataset)
-        numbers = list(dict.fromkeys(episode or [each.index for each in opened.episodes]))
-        if not numbers:
-            raise DatasetError(f"{dataset} has no episodes")
-        look = _Look(opened, units, _point(pickup), _load(policy), every, console)
-        if save is not None or rerun:
-            if len(episode or ()) > 1:
-                raise ConfigError("Rerun shows one episode: give --episode once")
-            _rerun(look, numbers[0], save)
-            return
-        target = out or Path(f"{dataset.resolve().stem}.html")
-        _page(look, numbers, target, chosen=bool(episode), checking=checking)
-        if opening and not webbrowser.open(target.resolve().as_uri()):
-            console.print("no browser here: copy the page to where there is one")
-    except So101Error as error:
-        console.print(f"[red]{escape(str(error))}[/red]")
-        raise typer.Exit(2) from error
+    if save is not None and rerun:
+        raise ConfigError("--rerun shows and --save writes: give one of them")
+    if (save is not None or rerun) and (out is not None or opening):
+        raise ConfigError("--out and --open are of the page: leave --rerun and --save out")
+    opened = Dataset(dataset)
+    numbers = list(dict.fromkeys(episode or [each.index for each in opened.episodes]))
+    if not numbers:
+        raise DatasetError(f"{dataset} has no episodes")
+    look = _Look(opened, units, _point(pickup), _load(policy), every, console)
+    if save is not None or rerun:
+        if len(episode or ()) > 1:
+            raise ConfigError("Rerun shows one episode: give --episode once")
+        _rerun(look, numbers[0], save)
+        return
+    target = out or Path(f"{dataset.resolve().stem}.html")
+    _page(look, numbers, target, chosen=bool(episode), checking=checking)
+    if opening and not webbrowser.open(target.resolve().as_uri()):
+        console.print("no browser here: copy the page to where there is one")
 
 
 @dataclass(frozen=True)

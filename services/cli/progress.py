@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 def counting(
     description: str, total: int, console: Console | None = None
 ) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar that counts to ``total`` and says how long it still takes."""
+    """A bar that counts to ``total`` and says how long it still takes; none where nobody watches."""
+    console = console or Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console or Console(stderr=True)) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield progress, progress.add_task(description, total=total)

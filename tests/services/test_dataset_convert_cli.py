@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from robot.config import load_robot
 from robot.recording.reader import Dataset
+from robot.recording.writer import DatasetWriter
 from services import hub
 from services.cli import app
 from tests.legacy_dataset import write_legacy
@@ -54,13 +56,24 @@ def test_merging_tells_what_was_left_out(old: Path, tmp_path: Path) -> None:
 
 
 def test_errors_are_one_line(tmp_path: Path) -> None:
+    with DatasetWriter.create(tmp_path / "broken", fps=30, cameras={}, environment_state=False) as writer:
+        for _ in range(2):
+            writer.begin_episode("wait")
+            writer.add_frame(np.zeros(6), np.zeros(6), {})
+            writer.save_episode()
+    (broken := tmp_path / "broken").joinpath("data/chunk-000/file-000.parquet").unlink()
     for arguments in (
         ("convert", tmp_path / "none", tmp_path / "new"),
         ("merge", tmp_path / "none", tmp_path / "none", "--out", tmp_path / "new"),
         ("push", tmp_path / "none", "me/cubes"),
+        ("info", tmp_path / "none", "--json"),
+        ("view", tmp_path / "none"),
+        ("repair", tmp_path / "none", "--json"),
+        ("delete", tmp_path / "none", "--episodes", "1", "--yes"),
+        ("delete", broken, "--episodes", "1", "--yes"),
     ):
         code, out, err = run(*arguments)
-        assert (code, out) == (1, "") and err.startswith(f"so101: no {tmp_path / 'none'}"), err
+        assert (code, out) == (1, "") and err.startswith(f"so101: no {tmp_path}"), err
         assert err.count("\n") == 1
 
 
