@@ -103,7 +103,7 @@
     const view = ring.closest(".view");
     ring.setPointerCapture(event.pointerId);
     const { toTable } = maps(view);
-    grabbed = { view, ring, pointer: event.pointerId, from: apply(toTable, ...pixel(view, event)), tool, toTable };
+    grabbed = { view, ring, pointer: event.pointerId, event, at: pixel(view, event), tool, toTable };
   });
   document.addEventListener("pointermove", (event) => {
     if (!mine(event) || performance.now() - sent < PERIOD_MS) return;
@@ -111,10 +111,16 @@
     drag(event);
   });
   const drag = (event) => {
-    const { view, ring, from, toTable } = grabbed;
-    const at = apply(toTable, ...pixel(view, event));
-    place(ring, pixel(view, event));
-    intend({ kind: "goto", x_m: grabbed.tool[0] + at[0] - from[0], y_m: grabbed.tool[1] + at[1] - from[1] });
+    const { view, ring, at, toTable } = grabbed;
+    const scale = view.dataset.width / view.getBoundingClientRect().width;
+    // By how far the pointer has gone: the page may move under it, when a fault is shown above the picture.
+    const now = [
+      at[0] + (event.clientX - grabbed.event.clientX) * scale,
+      at[1] + (event.clientY - grabbed.event.clientY) * scale,
+    ];
+    const [from, to] = [apply(toTable, ...at), apply(toTable, ...now)];
+    place(ring, now);
+    intend({ kind: "goto", x_m: grabbed.tool[0] + to[0] - from[0], y_m: grabbed.tool[1] + to[1] - from[1] });
   };
   document.addEventListener("pointerup", (event) => {
     if (!mine(event)) return;
