@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 _OURS = ("meta/", "data/", "videos/")
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class HubError(So101Error):
@@ -65,7 +63,14 @@ def check_repo_id(repo_id: str) -> None:
             "huggingface-hub is not installed: pushing needs the extra 'hub' "
             "(pip install 'so101-deploy[hub]')"
         )
-    if _NAME.fullmatch(repo_id) is None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ConfigError(f"{repo_id!r} is no repository: give user/name ({error})") from error
+    if "/" not in repo_id:
         raise ConfigError(f"{repo_id!r} is no repository: give user/name")
 
 

@@ -114,7 +114,7 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
     server: Hub, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = len(server.requests)
-    for name in ("cubes", "me/cu bes", "../x/y", ""):
+    for name in ("cubes", "me/cu bes", "../x/y", "", "me/cubes--2", f"me/{'x' * 100}", "me/cubes.git"):
         with pytest.raises(ConfigError, match="give user/name"):
             push(root, name, endpoint=server.endpoint)
     with DatasetWriter.open(root), pytest.raises(DatasetError, match="being written by another process"):
