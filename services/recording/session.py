@@ -261,6 +261,8 @@ class Session:
         self._inputs.poll(self.aligner)
         news = self.keeper.poll(busy=self.episode is not None)
         self.message = news or self.message
+        if self.keeper.problem is not None:
+            self._droppable = None  # which episode is the newest is known only when the dataset is open again
         if self._now_s() - self._free_looked_s >= DISK_LOOK_S:
             self._look_at_disk()
         for row in self.aligner.rows():
@@ -305,8 +307,10 @@ class Session:
         if self.aligner.gap is not None:
             self._stop(episode, self.aligner.gap)
         elif episode.ending:
-            if self.aligner.done or self._now_s() > self._ending_until_s:
+            if self.aligner.done:
                 self._close(episode)
+            elif self._now_s() > self._ending_until_s:
+                self._stop(episode, self.aligner.missing() or "its last rows came too late")
         elif (missing := self.aligner.missing()) is not None:
             self._stop(episode, missing)
         elif self.free_gb is not None and self.free_gb < self.options.least_free_gb:

@@ -27,6 +27,7 @@ from services.api.app import create_app, make_context
 from services.evidence import EvidenceConfig
 from services.status_board import BOARD_BYTES, ProcessInfo, StatusBoard
 from services.supervisor import remove_leftovers
+from tests.services.recorder_samples import Recording
 
 HZ = 100
 PX_PER_M = 800.0
@@ -424,3 +425,17 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def recording(out: Path) -> Iterator[Recording]:
+    made = Recording(out).ready()
+    yield made
+    if made.state != "ended":
+        made.session.command({"op": "stop"})
+        made.pass_time(8.0)

@@ -13,6 +13,7 @@ import numpy as np
 from robot.config import RobotConfig, load_robot
 from robot.errors import So101Error
 from robot.recording.align import Aligner
+from robot.recording.reader import Dataset
 from robot.recording.writer import DatasetWriter
 from robot.seams import Frame
 from robot.telemetry import MODES, SOURCES, Record, empty_record
@@ -52,6 +53,11 @@ def record(time_s: float, mode: str = "running", source: str = "leader", run_id:
     made["position"] = 30 * np.sin(time_s + np.arange(6))
     made["goal"] = made["position"] + 1.0
     return made
+
+
+def episodes(out: Path) -> list[int]:
+    """Lengths of the episodes on the disk."""
+    return [episode.length for episode in Dataset(out).episodes]
 
 
 class Robot:

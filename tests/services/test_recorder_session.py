@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from robot.errors import DatasetError, RecordingOverloadError
+from robot.errors import DatasetError
 from robot.recording.reader import Dataset
-from robot.recording.take import Take
 from services.recording.session import LABEL_S
 from services.recording.status import status
-from tests.services.recorder_samples import CAMERAS, GB, Recording, number_of
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def recording(out: Path) -> Iterator[Recording]:
-    made = Recording(out).ready()
-    yield made
-    if made.state != "ended":
-        made.session.command({"op": "stop"})
-        made.pass_time(8.0)
-
-
-def episodes(out: Path) -> list[int]:
-    """Lengths of the episodes on the disk."""
-    return [episode.length for episode in Dataset(out).episodes]
-
+from tests.services.recorder_samples import CAMERAS, Recording, episodes, number_of
 
 # -- what is recorded --------------------------------------------------------------------------------------
 
@@ -381,163 +359,3 @@ def test_redo_begins_again_with_what_it_was_about(out: Path) -> None:
     assert episodes(out) == [pytest.approx(21, abs=2)]
     assert dataset.episode(0).tasks[0] == "stack"
     assert dataset.load(0)["observation.environment_state"][0, 0] == pytest.approx(0.3)
-
-
-# -- what stops an episode ---------------------------------------------------------------------------------
-
-
-def camera_dies(recording: Recording) -> None:
-    recording.robot.silent = {"overhead"}
-
-
-def servos_fall_silent(recording: Recording) -> None:
-    recording.robot.silent = {"servos"}
-
-
-def arm_holds(recording: Recording) -> None:
-    recording.robot.mode = "hold"
-
-
-def another_run(recording: Recording) -> None:
-    recording.robot.run_id += 1
-
-
-def too_slow(recording: Recording) -> None:
-    recording.robot.losing = {"wrist"}
-
-
-def disk_fills(recording: Recording) -> None:
-    recording.free = GB - 1
-
-
-@pytest.mark.parametrize(
-    ("trouble", "words", "again"),
-    [
-        (camera_dies, "camera overhead has shown nothing new", "no_input"),
-        (servos_fall_silent, "says nothing", "no_input"),
-        (arm_holds, "mode hold", "not_running"),
-        (another_run, "another run", None),
-        (too_slow, "pictures of camera wrist were lost", None),
-        (disk_fills, "GB left", "disk_full"),
-    ],
-)
-def test_what_cannot_go_on_is_stopped_and_says_why(
-    recording: Recording, out: Path, trouble: Any, words: str, again: str | None
-) -> None:
-    recording.do("next")
-    recording.pass_time(1.0)
-    trouble(recording)
-    recording.pass_time(1.2)
-    assert recording.state == "idle"
-    recording.do("finish", label="failure")  # it can still be said how it went
-    recording.pass_time(0.1)
-    last = recording.session.last
-    assert words in last["reason"] and words in recording.session.message
-    assert last["label"] == "failure" and 25 <= last["frames"] <= 66
-    recording.robot.losing = set()
-    if again is None:
-        recording.do("next")
-        recording.pass_time(0.5)
-    else:
-        answer = recording.refuse("next")
-        assert answer["code"] == again and answer["remedy"]
-    recording.end()
-    assert episodes(out)[0] == last["frames"]
-    gaps_s = np.diff(Dataset(out).load(0)["timing.time_s"])
-    np.testing.assert_allclose(gaps_s, 1 / 30, atol=1e-9)
-
-
-def test_a_short_pause_of_a_camera_stops_nothing_and_is_in_the_ages(recording: Recording, out: Path) -> None:
-    recording.do("next")
-    recording.pass_time(0.5)
-    recording.robot.silent = {"wrist"}
-    recording.pass_time(0.3)
-    recording.robot.silent = set()
-    recording.pass_time(0.5)
-    recording.do("finish", label="success")
-    recording.pass_time(0.2)
-    assert recording.session.last["repeated"]["wrist"] in range(7, 11)
-    recording.end()
-    columns = Dataset(out).load(0)
-    assert 0.2 < columns["timing.wrist_age_s"].max() < 0.35
-    assert columns["timing.overhead_age_s"].max() < 0.04
-
-
-def test_an_encoder_that_is_too_slow_stops_the_episode(
-    recording: Recording, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recording.do("next")
-    recording.pass_time(0.5)
-
-    def full(*args: Any, **more: Any) -> None:
-        raise RecordingOverloadError("observation.images.wrist: its encoder is 1 s behind")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Take, "add", full)
-        recording.pass_time(0.2)
-    assert recording.state == "idle" and "encoder" in recording.session.episode.reason
-    recording.do("next")
-    recording.pass_time(0.5)
-    recording.end()
-    assert len(episodes(out)) == 2
-
-
-def test_a_disk_that_fails_costs_nothing_that_was_written(
-    recording: Recording, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The dataset is closed and opened again, as after a crash."""
-    recording.do("next")
-    recording.pass_time(1.5)
-
-    def broken(*args: Any, **more: Any) -> None:
-        raise DatasetError("recording failed: [Errno 5] Input/output error")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Take, "add", broken)
-        recording.pass_time(0.2)
-    assert recording.state == "failed" and "Input/output" in recording.session.message
-    assert recording.refuse("next")["code"] == "failed"
-    recording.pass_time(6.0)
-    assert recording.state == "idle"
-    assert [each["episode"] for each in recording.keeper.recovered] == [0]
-    recording.do("next")
-    recording.pass_time(0.5)
-    recording.end()
-    assert episodes(out)[0] >= 40 and len(episodes(out)) == 2
-
-
-def test_an_episode_that_could_not_be_committed_stops_the_next_one(recording: Recording, out: Path) -> None:
-    recording.do("next")
-    recording.pass_time(1.2)
-    assert recording.writer is not None
-    recording.writer._committer.failures.append(DatasetError("no space left on device"))
-    recording.pass_time(0.2)
-    assert recording.state == "failed" and recording.session.last["reason"] == "no space left on device"
-    recording.pass_time(6.0)
-    assert recording.state == "idle"
-    recording.end()
-    assert episodes(out) == [recording.session.last["frames"]]
-
-
-def test_a_dataset_that_does_not_fit_is_told_and_not_touched(out: Path, tmp_path: Path) -> None:
-    first = Recording(out).ready()
-    first.do("next")
-    first.pass_time(0.5)
-    first.end()
-    other = Recording(out, fps=15, pickup="required").ready()
-    assert other.state == "failed"
-    for words in ("30 rows a second, now 15", "observation.environment_state", "--out"):
-        assert words in other.session.message
-    other.session.command({"op": "stop"})
-    other.pass_time(0.1)
-    assert other.state == "ended"
-    assert len(episodes(out)) == 1
-
-
-def test_a_camera_that_does_not_keep_its_rate_is_told(out: Path) -> None:
-    recording = Recording(out).ready()
-    recording.pass_time(2.0)
-    told = status(recording.session, {"wrist": 60.0, "overhead": 30.0}, recording.robot.now_s)
-    assert "30.0 pictures a second instead of 60" in told["cameras"]["wrist"]["note"]
-    assert told["cameras"]["overhead"]["note"] is None
-    recording.end()
