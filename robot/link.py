@@ -111,8 +111,8 @@ class ArmLink:
         self._last: ArmState | None = None
         self.doubtful = False
         """Whether a joint was not read in this tick, and nobody knows yet whether it is lost."""
-        self._failed: dict[str, tuple[float, float]] = {}
-        """Kind of what fails -> since when without a success, and when last."""
+        self._failed: dict[str, tuple[float, float, float | None]] = {}
+        """Kind of what fails -> since when without a success, when last, and since when some answer."""
         self._retry_s = 0.0
         self._pause_s = REOPEN_S
         self._told = ""
@@ -137,7 +137,7 @@ class ArmLink:
             return seen
         self._last, self.missing, self.doubtful = state, (), False
         self._failed.pop("read", None)
-        if all(now_s - last_s > _RECENT_S for _, last_s in self._failed.values()):
+        if all(now_s - last_s > _RECENT_S for _, last_s, _ in self._failed.values()):
             self._faults.update((), CODES, now_s)
         if not (state.status & ALARMS_AGAINST_TORQUE).any():
             self._faults.update((), ALARM_CODES, now_s)
@@ -159,7 +159,7 @@ class ArmLink:
         try:
             self.arm.release()
         except BusError:
-            self._failed["release"] = (now_s, now_s)
+            self._failed["release"] = (now_s, now_s, now_s)
             raise
         self._failed.pop("release", None)
 
@@ -258,9 +258,13 @@ class ArmLink:
 
     def _note(self, kind: str, error: BusError, now_s: float) -> None:
         self.errors += 1
-        since_s = self._failed.get(kind, (now_s, now_s))[0]
-        self._failed[kind] = (since_s, now_s)
-        lasting = now_s - since_s >= (_ALL_SILENT_S if _all_silent(error) else _LASTING_S)
+        since_s, _, some_s = self._failed.get(kind, (now_s, now_s, now_s))
+        if _all_silent(error):
+            some_s = None
+        elif some_s is None:  # what was held back comes now, piece by piece: that is no dead servo either
+            some_s = now_s
+        self._failed[kind] = (since_s, now_s, some_s)
+        lasting = now_s - since_s >= _ALL_SILENT_S or (some_s is not None and now_s - some_s >= _LASTING_S)
         if kind == "read":
             self.doubtful = not lasting and not isinstance(error, PortError)
         if isinstance(error, PortError):

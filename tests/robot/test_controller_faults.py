@@ -65,6 +65,25 @@ def test_silence_of_all_servos_is_waited_out_standing_still_and_then_a_fault_of_
     assert rig.faults["bus_error"].finding.joint is None
 
 
+def test_after_a_silence_of_all_those_that_answer_late_are_not_lost_at_once() -> None:
+    rig = Rig().go("running")
+    silent = ServoError("nobody answers", servo_id=1, joint="shoulder_pan")
+    silent.missing = JOINTS
+    rig.arm.read_error = silent
+    rig.ticks(5)
+    rig.arm.read_error = lost(3)
+    rig.ticks(1)
+    assert (rig.mode, rig.faults) == ("running", {})
+    rig.ticks(1)
+    assert rig.mode == "fault"
+    assert rig.faults["servo_lost"].finding.joint == "wrist_flex"
+    rig = Rig().go("running")
+    for k in range(17):  # a bus that never has all of them is a fault however that changes
+        rig.arm.read_error = lost(3) if k % 2 else silent
+        rig.ticks(1)
+    assert rig.mode == "fault"
+
+
 @pytest.mark.parametrize("mode", ["starting", "ready", "running", "parking", "hold"])
 def test_missing_servo_holds_the_rest_on_the_second_tick_and_is_named(mode: str) -> None:
     rig = Rig().go(mode)
