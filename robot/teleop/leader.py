@@ -40,6 +40,10 @@ SILENT_S = 0.25
 """A leader that has said nothing for so long is lost. As long as the follower's own silence may last
 (robot/link.py): the target stands still from the first tick without news, so nothing moves meanwhile.
 """
+READ_AT = 0.5
+"""Part of a tick (tick k begins at k dt) at which the leader is read: after the loop's own work, which would
+wait for the interpreter otherwise, and done before the next tick begins.
+"""
 OPENING_S = 3.0
 """Longest wait for the leader's port to be opened and checked."""
 HAND_SPEED = 720.0
@@ -100,7 +104,7 @@ class LeaderReader:
 
     def _read(self, arm: Arm) -> None:
         encoders = EncoderWatch(self._dt_s, HAND_SPEED)
-        while not self._stop.wait(self._dt_s):
+        while not self._stop.wait(self._until_next_s()):
             try:
                 state, jumped = encoders.screen(arm.read())
             except PortError:
@@ -116,6 +120,10 @@ class LeaderReader:
                 return
             if not jumped:
                 self.newest = _Said(state.position, self._clock.now_s())
+
+    def _until_next_s(self) -> float:
+        """Up to the same point of every tick, so that each of them finds one new pose."""
+        return self._dt_s - (self._clock.now_s() - READ_AT * self._dt_s) % self._dt_s
 
     def _lost(self, message: str) -> None:
         error = SourceError(message, code="leader_lost", remedy=_REMEDY)

@@ -17,7 +17,7 @@ from robot.errors import ConfigError, PortError, ServoError, SourceError
 from robot.seams import ArmState
 from robot.servo_arm import ServoArm
 from robot.standing_thread import StandingThread
-from robot.teleop.leader import ENGAGED, LeaderReader, LeaderSource, _Said, engagement
+from robot.teleop.leader import ENGAGED, READ_AT, LeaderReader, LeaderSource, _Said, engagement
 from robot.trajectory import Motion
 
 from controller_rig import CONFIG, DT_S, READY, Rig  # isort: skip
@@ -235,6 +235,45 @@ def test_reads_that_fail_at_once_are_spaced_and_a_port_that_is_gone_is_not_read_
     assert arm.reads <= most
     assert isinstance(reader.newest.error, SourceError)
     assert arm.calls == ["close"]
+
+
+class Turned(threading.Event):
+    """Waits by turning a clock, for two seconds of it."""
+
+    def __init__(self, clock: HandClock) -> None:
+        super().__init__()
+        self.clock, self.end_s = clock, clock.time_s + 2.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        assert timeout > 0.0
+        self.clock.time_s += timeout
+        return self.clock.time_s >= self.end_s
+
+
+def test_each_tick_finds_one_new_pose_however_long_a_reading_takes() -> None:
+    clock, begun_s = HandClock(), []
+    arm = Failing(PortError("gone"))
+    arm.read_error, arm.clock = None, clock
+    may_open = threading.Event()
+
+    def read() -> None:
+        begun_s.append(clock.time_s)
+        clock.time_s += (0.003, 0.006)[len(begun_s) % 2]
+
+    def open_arm() -> Failing:
+        assert may_open.wait(10.0)
+        return arm
+
+    arm.on_read = read
+    reader = LeaderReader(StandingThread("leader"), open_arm, DT_S, clock)
+    reader._stop = Turned(clock)
+    may_open.set()
+    reader.ended.result(10.0)
+    ticks = np.array(begun_s) / DT_S
+    assert ticks % 1.0 == pytest.approx(np.full(len(ticks), READ_AT), abs=1e-3)
+    assert (np.diff(np.floor(ticks)) == 1).all()
+    assert len(ticks) > 100
 
 
 def test_no_thread_is_started_where_a_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
