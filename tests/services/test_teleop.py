@@ -243,12 +243,14 @@ def test_a_stream_of_intents_answers_problems_alone_and_its_end_is_a_halt(
         for _ in range(5):
             ws.send(json.dumps(JOG))
         ws.send('{"kind": "jog", "vx_mps": 1e999}')
-        assert json.loads(ws.recv(2))["code"] == "invalid_request"
+        assert json.loads(ws.recv(10))["code"] == "invalid_request"
         ws.send(b"\x00\x01")
         ws.send(json.dumps(JOG))
         with pytest.raises(TimeoutError):  # the same complaint is not repeated at once
             ws.recv(0.2)
-        assert [intent["kind"] for intent in taken(intents)] == ["jog"] * 6
+        came = taken(intents)
+        service.until(lambda: came.extend(taken(intents)) or len(came) >= 6)
+        assert [intent["kind"] for intent in came] == ["jog"] * 6
     service.until(lambda: taken(intents) == [{"kind": "halt"}])
 
 
@@ -256,19 +258,19 @@ def test_a_stream_after_the_session_is_told_so_and_stays_open(service: Service) 
     with connect(f"ws://127.0.0.1:{service.port}/v1/teleop/intents") as ws:
         for _ in range(80):
             ws.send(json.dumps(JOG))
-        problem = json.loads(ws.recv(2))
+        problem = json.loads(ws.recv(10))
         assert (problem["code"], problem["status"]) == ("not_driving", 409) and problem["remedy"]
         ws.send("nonsense")
-        assert json.loads(ws.recv(2))["code"] == "invalid_request"
+        assert json.loads(ws.recv(10))["code"] == "invalid_request"
 
 
 def test_a_stream_of_nonsense_is_closed(service: Service) -> None:
     with connect(f"ws://127.0.0.1:{service.port}/v1/teleop/intents") as ws:
         for _ in range(50):
             ws.send("x" * 5000)
-        ws.recv(2)
+        ws.recv(10)
         with pytest.raises(ConnectionClosed, match="1008"):
-            ws.recv(2)
+            ws.recv(10)
 
 
 def test_a_foreign_page_gets_no_stream(service: Service) -> None:
