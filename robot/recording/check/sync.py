@@ -11,7 +11,8 @@ things. For it only the rise and fall within a second is compared, on a logarith
 factors drop out.
 
 A claim needs evidence: that one episode's pictures fit far better at another shift than that of the
-others, or than any that is possible; of all of a camera's, that its episodes agree on one.
+others, or than any that is possible; of all of a camera's, that its episodes agree on one which fits better
+than any that is possible.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ EVIDENCE = 0.4
 """By how much more alike, on Fisher's scale (atanh of the correlation), one shift must be than others. On the
 twin's unshifted wrist cameras chance gives up to 0.3, a shift of 0.3 s 0.4 and more, from outside 1.0 and
 more."""
+EVIDENCE_TOGETHER = 0.1
+"""The same of a camera, as the median of the episodes that agree: 0.2 and more on the twin's shifted wrist
+cameras, up to 0.04 where all that fits is that motion repeats itself."""
 LEAST_VOICES = 3
 AGREE_S = 0.07
 AGREE_SHARE = 0.75
@@ -66,13 +70,13 @@ class Curve:
         """How alike they are there."""
         return float(self.scores.max())
 
-    def outshines(self, low: float, high: float) -> bool:
-        """Whether the best shift lies outside of ``low`` to ``high`` and is far better than all inside."""
+    def evidence(self, low: float, high: float) -> float:
+        """By how much more alike they are at the best shift than at any from ``low`` to ``high``."""
         inside = (self.shifts >= low) & (self.shifts <= high)
-        if not inside.any() or low <= self.best <= high:
-            return False
-        scores = np.clip([self.peak, float(self.scores[inside].max())], 0.0, 0.9999)
-        return bool(np.diff(np.arctanh(scores))[0] < -EVIDENCE)
+        if not inside.any():
+            return 0.0
+        scores = np.clip([float(self.scores[inside].max()), self.peak], 0.0, 0.9999)
+        return float(np.diff(np.arctanh(scores))[0])
 
 
 def check_sync(
@@ -124,17 +128,20 @@ def _judge(camera: str, found: list[Curve], fps: float, report: Report) -> list[
     low, high = -EARLY_S * fps, LATE_S * fps
     voices = [curve for curve in found if curve.peak >= FAIR]
     usual = float(np.median([curve.best for curve in voices])) if voices else 0.0
-    agree = sum(abs(curve.best - usual) <= AGREE_S * fps for curve in voices)
-    agreed = agree >= max(LEAST_VOICES, AGREE_SHARE * len(found))
+    alike = [curve for curve in voices if abs(curve.best - usual) <= AGREE_S * fps]
+    agreed = len(alike) >= max(LEAST_VOICES, AGREE_SHARE * len(found))
     if agreed and not low <= usual <= high:
-        message = f"the pictures of camera {camera} are {_words(usual / fps)} the joints, in {agree} of "
+        # Motion that repeats itself is as like at a shift by its period, in all episodes.
+        if np.median([curve.evidence(low, high) for curve in alike]) < EVIDENCE_TOGETHER:
+            return []
+        message = f"the pictures of camera {camera} are {_words(usual / fps)} the joints, in {len(alike)} of "
         message += f"{len(found)} episodes"
         remedy = "record anew, or leave the episodes out: a policy learns to act on what it will not see"
         report.find("video_shifted", message, remedy, camera=camera)
         return found
     if agreed:
         low, high = usual - APART_S * fps, usual + APART_S * fps
-    odd = [curve for curve in voices if curve.outshines(low, high)]
+    odd = [curve for curve in voices if curve.evidence(low, high) > EVIDENCE]
     for curve in odd:
         message = f"the pictures of camera {camera} are {_words(curve.best / fps)} the joints"
         message += f", those of other episodes {_words(usual / fps)} them" if agreed else ""

@@ -30,6 +30,9 @@ from recording_samples import REAL
 from robot.calibration_file import load_calibration
 from robot.config import load_robot
 from robot.recording.check import Report, examine
+from robot.recording.check.sync import check_sync
+from robot.recording.check.videos import View
+from robot.recording.meta import EpisodeMeta, FileSlot
 from robot.recording.replay import UnitMap
 from robot.recording.writer import DatasetWriter
 
@@ -428,6 +431,23 @@ def test_progress_counts_all_pictures(good: Path) -> None:
     examine(good, progress=lambda done, total: told.append((done, total)))
     total = len(CAMERAS) * sum(LENGTHS)
     assert told == [(k + 1, total) for k in range(total)]
+
+
+@pytest.mark.parametrize(("period", "late", "found"), [(24, 2, []), (0, 16, ["video_shifted"])])
+def test_motion_that_repeats_itself_tells_nothing(period: int, late: int, found: list[str]) -> None:
+    """Its pictures are as like a period later, and by chance more so in three episodes of four."""
+    rng = np.random.default_rng(2)
+    views, states = [], {}
+    for number in range(4):
+        noise = 0.02 * rng.random(120)
+        speed = noise + (np.abs(np.sin(np.pi * np.arange(120) / period)) if period else rng.random(120))
+        states[number] = np.repeat(np.cumsum(speed)[:, None], 6, axis=1)
+        seen = np.roll(np.diff(states[number][:, 0]), late) + rng.normal(0, 0.05, 119)
+        episode = EpisodeMeta(number, ("swing",), 120, FileSlot(0, number), 120 * number, {})
+        views.append(View("side", episode, seen, seen))
+    report = Report("d")
+    check_sync(views, states, 30.0, report)
+    assert [finding.code for finding in report.findings] == found
 
 
 def test_remedies_are_commands_that_do_it(good: Path, tmp_path: Path) -> None:
