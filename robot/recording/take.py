@@ -76,6 +76,11 @@ class Take:
         return self._log.rows
 
     @property
+    def size_bytes(self) -> int:
+        """Room that it has on the disk, and needs once more to become an episode. Raises OSError."""
+        return sum(path.stat().st_size for path in self.folder.path.iterdir())
+
+    @property
     def is_open(self) -> bool:
         """Whether it takes frames."""
         return self._open

@@ -182,7 +182,8 @@ def recording_words(recording: dict[str, Any] | None, *, counting: bool = True) 
     if counting and state == "recording":
         seconds, frames, fps = recording["seconds"], recording["frames"], recording["fps"]
         words += [f"{seconds:.1f} s", f"{frames} frames", f"{fps:.1f} a second"]
-    if counting and recording.get("can_label") and state != "recording":
+    said = (recording.get("last") or {}).get("label") is not None
+    if counting and recording.get("can_label") and state != "recording" and not said:
         words.append("1 success, 0 failure?")
     if counting and recording.get("next_in_s") is not None:
         words.append(f"next in {recording['next_in_s']:.0f} s")

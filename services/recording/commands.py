@@ -31,7 +31,7 @@ class Where(_Body):
 
 
 class Finish(_Body):
-    """End the open episode. Without a label it keeps the one that it has."""
+    """End the open episode, which keeps its label without one; where none is open, a label is the last's."""
 
     label: Label | None = None
 

@@ -30,8 +30,7 @@ class About:
 class Episode:
     """Rows on their way into a take.
 
-    It is *recording* until it is told to end, *ending* until the rows up to then have come, and then
-    *waiting* for a moment for what a person says of it, before it is handed over for good.
+    It is *recording* until it is told to end, and *ending* until the rows up to then have come.
     """
 
     number: int
@@ -44,8 +43,6 @@ class Episode:
     reason: str = ""
     """Why it ended, where nobody asked for it."""
     ending: bool = False
-    waiting_until_s: float | None = None
-    """Until when a label may still come; ``None`` while rows do."""
     last_s: float | None = None
     """Time of the newest row."""
     run_id: int = 0
@@ -55,7 +52,7 @@ class Episode:
     @property
     def recording(self) -> bool:
         """Whether it goes on."""
-        return not self.ending and self.waiting_until_s is None
+        return not self.ending
 
     @property
     def seconds(self) -> float:

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from robot.errors import DatasetError, So101Error
+from robot.recording.scratch import Label
 from robot.recording.take import Take
 from robot.recording.writer import DatasetWriter
 
@@ -53,6 +54,7 @@ class Keeper:
         """Of the next episode."""
         self.first: int | None = None
         """Of the session's first; ``None`` before the dataset was opened once."""
+        self._newest_ours = False
 
     @property
     def ready(self) -> bool:
@@ -69,6 +71,11 @@ class Keeper:
     def closed(self) -> bool:
         """Whether nothing will be written any more."""
         return self._closing and self._writer is None and self._job is None
+
+    @property
+    def can_label(self) -> bool:
+        """Whether the take that ended last can be labelled still: until the next begins."""
+        return self._newest_ours and self._writer is not None and self._job is None
 
     @property
     def committed(self) -> int:
@@ -101,12 +108,24 @@ class Keeper:
         """A new take; only where ``ready``. Raises DatasetError."""
         if self._writer is None:
             raise DatasetError("the dataset is not open")
+        self._newest_ours = False
         return self._writer.begin_take(task)
+
+    def ended(self) -> None:
+        """A take has ended: it becomes the newest episode."""
+        self.number += 1
+        self._newest_ours = True
+
+    def label_last(self, label: Label | None) -> None:
+        """Label the take that ended last, or the episode that it is by now; only where ``can_label``."""
+        if self._writer is not None:
+            self._writer.label_last(label)
 
     def drop_last(self) -> None:
         """Remove the newest episode, in the background; only where ``ready``."""
         if self._writer is not None:
             self.number -= 1
+            self._newest_ours = False
             self._do("drop", self._writer.drop_last)
 
     def fail(self, error: So101Error) -> None:
@@ -141,6 +160,7 @@ class Keeper:
         if self.first is None:
             self.first = self._first_of(writer.total_episodes)
         self._writer, self.problem, self.number = writer, None, writer.total_episodes
+        self._newest_ours = False
         found = [
             {
                 "frames": each.frames,

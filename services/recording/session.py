@@ -2,8 +2,7 @@
 
 An episode begins when nothing speaks against it. It ends when somebody says so, when it is as long as it
 should be, or when it could not be recorded without a gap any longer: then it is stopped, and the status says
-why. What it has until then is kept. An episode that nobody has labelled waits a few seconds for that; on disk
-it is safe meanwhile.
+why. What it has until then is kept, and becomes part of the dataset at once; how it went can still be said.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 from robot.errors import DatasetError, RecordingOverloadError, So101Error
 from robot.recording.align import Aligner, Row
+from robot.recording.scratch import Label
 from robot.telemetry import MODES
 from services.recording.commands import Finish, RefusedError, SetLabel, Where, parse
 from services.recording.episode import About, Episode
@@ -23,8 +23,6 @@ from services.recording.inputs import Inputs
 from services.recording.keeper import Keeper
 from services.recording.options import PickupPoint, RecordingOptions
 
-LABEL_S = 10.0
-"""How long an episode that has ended waits for its label; then it is kept without one."""
 ENDING_S = 0.6
 """Longest wait for the last rows of an episode: a little more than a camera may pause."""
 DISK_LOOK_S = 1.0
@@ -67,6 +65,7 @@ class Session:
         self.message = ""
         """What happened last, in words."""
         self.free_gb: float | None = None
+        self._open_gb = 0.0
         self.end_to_start_ms: float | None = None
         """From the last row of an episode to the first of the next, where that followed at once."""
         self.again_s: float | None = None
@@ -108,6 +107,11 @@ class Session:
         return self.keeper.number - (self.keeper.first or 0)
 
     @property
+    def can_label(self) -> bool:
+        """Whether there is an episode that a label would be for: the open one, or the one that ended last."""
+        return not self._stopping and (self.episode is not None or self.keeper.can_label)
+
+    @property
     def rate(self) -> float:
         """Rows that were made in the last seconds, a second."""
         return sum(self._now_s() - made_s <= RATE_S for made_s in self._made_s) / RATE_S
@@ -130,10 +134,11 @@ class Session:
     def _do_next(self, body: Any) -> None:
         about = self._about(body, About(self.options.task, None))
         if self._all_recorded():
-            if self.episode is None:
+            was_open = self.episode is not None
+            self._finish(body)
+            if not was_open:
                 remedy = "end the session, or redo the last episode"
                 raise RefusedError("all_recorded", f"all {self.kept} episodes are recorded", remedy)
-            self._finish(body)
             return
         self._check_can_begin()
         self._finish(body)
@@ -161,9 +166,12 @@ class Session:
         self._throw_away()
 
     def _do_label(self, body: SetLabel) -> None:
-        if self.episode is None:
+        if self.episode is not None:
+            self.episode.label = body.label
+        elif self.keeper.can_label:
+            self._label_last(body.label)
+        else:
             raise RefusedError("no_episode", "no episode is open", "label one before the next begins")
-        self.episode.label = body.label
 
     def _do_stop(self, body: Finish) -> None:
         self._next = self.again_s = None
@@ -211,7 +219,7 @@ class Session:
         """Raises RefusedError where something speaks against an episode that begins now."""
         self._check_dataset()
         self._look_at_disk()
-        if self.free_gb is not None and self.free_gb < self.options.least_free_gb:
+        if self._disk_full:
             raise RefusedError(
                 "disk_full", self._disk_words(), "make room on it, or record elsewhere (--out)"
             )
@@ -231,9 +239,11 @@ class Session:
         self.message = "the next episode begins"
 
     def _finish(self, body: Finish) -> None:
-        """End the open episode, if there is one, at this time."""
+        """End the open episode at this time; where none is open, label the one that ended last."""
         episode = self.episode
         if episode is None:
+            if body.label is not None and self.keeper.can_label:
+                self._label_last(body.label)
             return
         episode.label = body.label or episode.label
         if episode.recording:
@@ -241,6 +251,16 @@ class Session:
             now_s = self._now_s()
             self._ending_until_s = now_s + ENDING_S
             self.aligner.end(now_s)
+
+    def _label_last(self, label: Label | None) -> None:
+        try:
+            self.keeper.label_last(label)
+        except DatasetError as error:
+            raise RefusedError("failed", str(error)) from error
+        if self.last is not None:
+            self.last = {**self.last, "label": label}
+            why = f", stopped: {self.last['reason']}" if self.last["reason"] else ""
+            self.message = f"episode {self.last['episode']}: {label or 'no label'}{why}"
 
     def _throw_away(self) -> None:
         """Discard the open episode, or drop the last one."""
@@ -266,12 +286,10 @@ class Session:
         if self._now_s() - self._free_looked_s >= DISK_LOOK_S:
             self._look_at_disk()
         for row in self.aligner.rows():
-            if self.episode is not None and self.episode.waiting_until_s is None:
+            if self.episode is not None:
                 self._add(self.episode, row)
-        if self.episode is not None and self.episode.waiting_until_s is None:
+        if self.episode is not None:
             self._watch(self.episode)
-        if self.episode is not None and self.episode.waiting_until_s is not None:
-            self._hand_over_if_due(self.episode, self.episode.waiting_until_s)
         if self.again_s is not None and self._now_s() >= self.again_s:
             self.again_s = None
             self.message = self.command({"op": "next"})["message"]
@@ -313,7 +331,7 @@ class Session:
                 self._stop(episode, self.aligner.missing() or "its last rows came too late")
         elif (missing := self.aligner.missing()) is not None:
             self._stop(episode, missing)
-        elif self.free_gb is not None and self.free_gb < self.options.least_free_gb:
+        elif self._disk_full:
             self._stop(episode, self._disk_words())
         elif self.keeper.problem is not None:
             self._stop(episode, self.keeper.problem)
@@ -330,17 +348,8 @@ class Session:
         self._close(episode)
 
     def _close(self, episode: Episode) -> None:
-        """No more rows; from now on it waits for its label."""
-        episode.ending = False
-        episode.waiting_until_s = self._now_s() + LABEL_S
-        if not episode.reason and self._next is None:
-            self.message = f"episode {episode.number} has ended"
+        """No more rows: what there is becomes an episode."""
         self.aligner.release()
-
-    def _hand_over_if_due(self, episode: Episode, until_s: float) -> None:
-        said = episode.label is not None or self._next is not None or self._stopping
-        if not said and self.keeper.problem is None and self._now_s() < until_s and episode.take.length > 0:
-            return
         self.episode = None
         at_once = self._next is not None and self._after_s is not None
         self._follows_s = episode.last_s if at_once else None
@@ -355,7 +364,7 @@ class Session:
         except DatasetError as error:
             self._lose(error)
             return
-        self.keeper.number += 1
+        self.keeper.ended()
         self.last, self._droppable = episode.summary(), episode.about
         self.message = f"episode {episode.number} has {episode.take.length} rows{why}"
 
@@ -386,10 +395,19 @@ class Session:
     def _look_at_disk(self) -> None:
         self._free_looked_s = self._now_s()
         try:
+            self._open_gb = 0.0 if self.episode is None else self.episode.take.size_bytes / GB
             self.free_gb = self._free_bytes() / GB
         except OSError as error:
             self.message = f"the disk of {self.options.out} cannot be looked at: {error}"
 
+    @property
+    def _disk_full(self) -> bool:
+        """Whether there is no room any more; the open episode needs its own once more, when it is copied."""
+        return self.free_gb is not None and self.free_gb < self.options.least_free_gb + self._open_gb
+
     def _disk_words(self) -> str:
         free, least = f"{self.free_gb:.1f}", f"{self.options.least_free_gb:g}"
-        return f"the disk of {self.options.out} has {free} GB left, and {least} GB are kept free"
+        more = (
+            f" beside the {self._open_gb:.1f} GB that the episode needs again" if self._open_gb > 0.05 else ""
+        )
+        return f"the disk of {self.options.out} has {free} GB left, and {least} GB are kept free{more}"

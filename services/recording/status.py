@@ -29,7 +29,7 @@ def status(session: Session, cameras: Mapping[str, float], now_s: float) -> dict
         "frames": 0 if episode is None else episode.take.length,
         "seconds": 0.0 if episode is None else round(episode.seconds, 2),
         "label": None if episode is None else episode.label,
-        "can_label": episode is not None,
+        "can_label": session.can_label,
         "fps": round(session.rate, 1),
         "fps_wanted": options.fps,
         "waiting": 0 if episode is None else episode.take.waiting,

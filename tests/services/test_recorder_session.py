@@ -10,7 +10,6 @@ import pytest
 
 from robot.errors import DatasetError
 from robot.recording.reader import Dataset
-from services.recording.session import LABEL_S
 from services.recording.status import status
 from tests.services.recorder_samples import CAMERAS, Recording, episodes, number_of
 
@@ -99,19 +98,25 @@ def test_a_person_says_how_it_went_while_it_goes_on_or_just_after(recording: Rec
     recording.do("next")
     recording.pass_time(0.5)
     recording.do("finish")
-    recording.pass_time(LABEL_S - 2)
-    assert recording.session.kept == 1
-    recording.do("label", label="failure")
-    recording.pass_time(0.1)
+    recording.pass_time(0.2)
     assert recording.session.kept == 2
+    recording.writer.wait()
+    assert Dataset(out).load(1)["success"][0] == -1, "it opens at once"
+    recording.pass_time(60.0)
+    recording.do("finish", label="success")
+    recording.do("label", label="failure")
+    assert recording.session.last["label"] == "failure"
     recording.do("next")
     recording.pass_time(0.5)
     recording.do("finish")
-    recording.pass_time(LABEL_S + 1)
-    assert recording.session.kept == 3, "and when nobody says anything, it is kept as well"
-    assert recording.refuse("label", label="success")["code"] == "no_episode"
+    recording.pass_time(0.2)
+    recording.do("next", label="success")
+    recording.pass_time(0.5)
+    recording.do("finish")
+    recording.pass_time(0.2)
+    assert recording.session.kept == 4, "and when nobody says anything, it is kept as well"
     recording.end()
-    assert [Dataset(out).load(k)["success"][0] for k in range(3)] == [1, 0, -1]
+    assert [Dataset(out).load(k)["success"][0] for k in range(4)] == [1, 0, 1, -1]
 
 
 def test_an_episode_may_be_as_long_as_it_should_be_and_the_next_begins_by_itself(out: Path) -> None:
@@ -124,9 +129,10 @@ def test_an_episode_may_be_as_long_as_it_should_be_and_the_next_begins_by_itself
     assert recording.state == "recording"
     recording.pass_time(1.0)
     assert recording.state == "idle" and recording.session.again_s is None
-    recording.pass_time(LABEL_S)
-    answer = recording.refuse("next")
+    answer = recording.refuse("next", label="success")
     assert answer["code"] == "all_recorded" and "redo" in answer["remedy"]
+    recording.writer.wait()
+    assert Dataset(out).load(1)["success"][0] == 1, "a refusal costs no label"
     recording.do("redo")
     recording.pass_time(3.0)
     recording.end()
@@ -210,14 +216,11 @@ def in_state(out: Path, state: str) -> Recording:
     elif state != "idle":
         recording.do("next")
         recording.pass_time(0.5)
-        if state in ("finishing", "labelling"):
+        if state in ("finishing", "kept"):
             recording.do("finish")
-        if state == "labelling":
-            recording.pass_time(0.2)
         if state == "kept":
-            recording.do("finish", label="success")
             recording.pass_time(0.2)
-    expected = {"labelling": "idle", "kept": "idle"}.get(state, state)
+    expected = {"kept": "idle"}.get(state, state)
     assert recording.state == expected
     return recording
 
@@ -228,21 +231,18 @@ AFTER = {
     "idle": ("recording", "idle", "nothing_to_redo", "nothing_to_discard", "no_episode", "ended"),
     "recording": ("recording", "idle", "recording", "idle", "recording", "ended"),
     "finishing": ("recording", "idle", "recording", "idle", "idle", "ended"),
-    "labelling": ("recording", "idle", "recording", "idle", "idle", "ended"),
-    "kept": ("recording", "idle", "recording", "idle", "no_episode", "ended"),
+    "kept": ("recording", "idle", "recording", "idle", "idle", "ended"),
     "failed": ("failed", "failed", "nothing_to_redo", "nothing_to_discard", "no_episode", "ended"),
     "ended": ("ended", "ended", "ended", "ended", "ended", "ended"),
 }
 KEPT = {
     "recording": (1, 1, 0, 0, 0, 1),
     "finishing": (1, 0, 0, 0, 1, 1),
-    "labelling": (1, 0, 0, 0, 1, 1),
     "kept": (1, 1, 0, 0, 1, 1),
 }
 REFUSED = {
     "opening": {"next", "redo", "discard", "label"},
     "idle": {"redo", "discard", "label"},
-    "kept": {"label"},
     "failed": {"next", "redo", "discard", "label"},
     "ended": {"next", "finish", "redo", "discard", "label"},
 }

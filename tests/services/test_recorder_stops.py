@@ -136,7 +136,7 @@ def test_an_encoder_that_is_too_slow_stops_the_episode(
     with monkeypatch.context() as patched:
         patched.setattr(Take, "add", full)
         recording.pass_time(0.2)
-    assert recording.state == "idle" and "encoder" in recording.session.episode.reason
+    assert recording.state == "idle" and "encoder" in recording.session.last["reason"]
     recording.do("next")
     recording.pass_time(0.5)
     recording.end()
