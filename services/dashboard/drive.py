@@ -49,22 +49,23 @@ class DrivePanel(Panel):
         pickup = self._context.pickups.active
         policy = pickup is not None and not correcting
         self.card.classes(replace=f"panel drive {source or 'nobody'}")
-        self._words.set_text(_words(told))
+        self._words.set_text(in_a_line(told))
         if self.changed((source, correcting, policy, tuple(told["available"]))):
             buttons = _buttons(told["available"], source, correcting=correcting, policy=policy)
             with self.body:
                 ui.html(buttons, sanitize=False).classes("row")
 
 
-def _words(told: dict[str, Any]) -> str:
+def in_a_line(told: dict[str, Any]) -> str:
     """What a person has to know while driving, in a line."""
     if not told["active"]:
         return str(told["reason"] or "")
     parts = []
     if told["source"] == "leader" and not told["engaged"]:
         off = sorted(told["away"].items(), key=lambda item: -abs(item[1]))[:2]
-        what = ", ".join(f"{joint.replace('_', ' ')} {value:+.0f}" for joint, value in off)
-        parts.append(f"bring the leader to the arm: {what}" if what else "waiting for the leader")
+        what = ", ".join(f"{joint.replace('_', ' ')} {value:+.0f}" for joint, value in off if abs(value) >= 1)
+        who = told["limited"] or "the arm comes to the leader"
+        parts.append(f"{who}: {what}" if what else str(who))
     elif told["limited"]:
         parts.append(f"held back: {told['limited'].replace('_', ' ')}")
     if told["lag_ms"] is not None:

@@ -20,6 +20,7 @@ from calibration.table import TableMap
 from robot.config import BowlConfig, CameraConfig, load_robot
 from robot.mailbox import Mailbox, from_json, to_json
 from robot.seqlock import SharedBlock
+from services.dashboard.drive import in_a_line
 from services.dashboard.views import camera_view
 from services.dashboard.words import plain
 from services.recording.status import status
@@ -164,6 +165,23 @@ def test_a_person_at_the_page_is_told_of_buttons() -> None:
         plain("look, POST /v1/faults/clear, then POST /v1/start")
         == "look, press “Clear faults”, then press “Start”"
     )
+
+
+def test_who_moves_towards_whom_is_said_before_a_leader_is_followed() -> None:
+    away = {"shoulder_pan": 0.0, "elbow_flex": 60.0, "wrist_flex": -26.0}
+    told = {
+        "active": True,
+        "source": "leader",
+        "engaged": False,
+        "away": away,
+        "limited": None,
+        "lag_ms": None,
+    }
+    assert in_a_line(told) == "the arm comes to the leader: elbow flex +60, wrist flex -26"
+    told["limited"] = "bring the leader to the arm"
+    assert in_a_line(told).startswith("bring the leader to the arm: elbow flex +60")
+    told.update(source="teleop", engaged=True, away={}, limited="elbow_flex is at its limit")
+    assert in_a_line(told) == "held back: elbow flex is at its limit"
 
 
 class Page:
