@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from check_samples import LENGTHS, footerless, pack, row_file, video_file, write
+from check_samples import footerless, pack, row_file, video_file, write
 from take_samples import Killed, dies
 
 from robot.errors import DatasetError
@@ -17,10 +17,12 @@ from robot.recording.delete import delete, parse_numbers
 from robot.recording.reader import Dataset
 from robot.recording.writer import DatasetWriter
 
+LENGTHS = (45, 40, 50)
+
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("delete") / "good")
+    return write(tmp_path_factory.mktemp("delete") / "good", LENGTHS)
 
 
 @pytest.fixture

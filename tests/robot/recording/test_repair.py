@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from check_samples import (
     CAMERAS,
-    LENGTHS,
     data_file,
     edit_column,
     edit_info,
@@ -35,12 +34,13 @@ from robot.recording.reader import Dataset
 from robot.recording.repair import Repair, Repaired
 from robot.recording.writer import DatasetWriter
 
+LENGTHS = (45, 40, 50)
 Seed = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("repair") / "good")
+    return write(tmp_path_factory.mktemp("repair") / "good", LENGTHS)
 
 
 @pytest.fixture(scope="module")
