@@ -437,5 +437,4 @@ def recording(out: Path) -> Iterator[Recording]:
     made = Recording(out).ready()
     yield made
     if made.state != "ended":
-        made.session.command({"op": "stop"})
-        made.pass_time(8.0)
+        made.end(8.0)

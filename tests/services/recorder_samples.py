@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -28,6 +29,7 @@ HASH = "0123456789ab"
 GB = 10**9
 
 
+@functools.cache
 def robot() -> RobotConfig:
     """The twin, with small pictures."""
     config, _ = load_robot("twin")
@@ -154,8 +156,10 @@ class Recording:
         assert not answer["ok"], answer
         return answer
 
-    def end(self) -> None:
+    def end(self, longest_s: float = 1.0) -> None:
         """End the session; everything is on the disk afterwards."""
         self.do("stop")
-        self.pass_time(1.0)
-        assert self.state == "ended"
+        end_s = self.robot.now_s + longest_s
+        while self.state != "ended":
+            assert self.robot.now_s < end_s, self.session.message
+            self.pass_time(0.05)

@@ -266,9 +266,7 @@ def test_every_command_in_every_state(state: str, tmp_path: Path) -> None:
                 assert recording.state == AFTER[state][place], command
             if state in KEPT and command["op"] != "finish":
                 assert recording.session.kept == KEPT[state][place], command
-        recording.session.command({"op": "stop"})
-        recording.pass_time(8.0)
-        assert recording.state == "ended"
+        recording.end(8.0)
 
 
 @pytest.mark.parametrize(
