@@ -49,6 +49,14 @@ def new_info(
     names = [feature.name for feature in features]
     if len(set(names)) != len(names):
         raise DatasetError(f"feature names must differ, got {names}")
+    extra = {"units": units, "calibration_sha256": calibration_sha256, **(extra_info or {})}
+    return blank_info(fps, robot_type, {feature.name: feature.to_info() for feature in features}, extra)
+
+
+def blank_info(
+    fps: int, robot_type: str | None, features: Mapping[str, Any], extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The ``info.json`` of a dataset without episodes, from its columns and its ``so101`` block."""
     return {
         "codebase_version": layout.CODEBASE_VERSION,
         "robot_type": robot_type,
@@ -61,13 +69,9 @@ def new_info(
         "fps": fps,
         "splits": {"train": "0:0"},
         "data_path": layout.DATA_PATH,
-        "video_path": layout.VIDEO_PATH if cameras else None,
-        "features": {feature.name: feature.to_info() for feature in features},
-        layout.EXTRA_KEY: {
-            "units": units,
-            "calibration_sha256": calibration_sha256,
-            **(extra_info or {}),
-        },
+        "video_path": layout.VIDEO_PATH if any(f["dtype"] == "video" for f in features.values()) else None,
+        "features": dict(features),
+        layout.EXTRA_KEY: dict(extra),
     }
 
 

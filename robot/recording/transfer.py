@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from robot.errors import DatasetError
 from robot.recording import meta as layout
-from robot.recording.creation import acquire
+from robot.recording.creation import acquire, blank_info
 from robot.recording.cut import cut, encode, pictures, video_stats
 from robot.recording.features import ACTION, DEFAULT_FEATURES, STATE, parse_features
 from robot.recording.files import make_folder, publish_json, sync_file
@@ -103,22 +103,7 @@ def empty_info(
     if fps != int(fps) or fps < 1:
         raise DatasetError(f"{fps:g} frames per second: LeRobot v3.0 has whole numbers of them only")
     filled_in = {feature.name: feature.to_info() for feature in DEFAULT_FEATURES}
-    return {
-        "codebase_version": layout.CODEBASE_VERSION,
-        "robot_type": source.get("robot_type"),
-        "total_episodes": 0,
-        "total_frames": 0,
-        "total_tasks": 0,
-        "chunks_size": layout.CHUNKS_SIZE,
-        "data_files_size_in_mb": 100,
-        "video_files_size_in_mb": 200,
-        "fps": int(fps),
-        "splits": {"train": "0:0"},
-        "data_path": layout.DATA_PATH,
-        "video_path": layout.VIDEO_PATH if any(_is_video(f) for f in features.values()) else None,
-        "features": {**features, **filled_in},
-        layout.EXTRA_KEY: dict(extra),
-    }
+    return blank_info(int(fps), source.get("robot_type"), {**features, **filled_in}, extra)
 
 
 def transferable(source: Dataset, drop: Collection[str]) -> dict[str, Any]:
