@@ -62,7 +62,7 @@ class CapturePanel(Panel):
 
     def _advice(self, told: dict[str, Any]) -> str:
         words = [plain(str(told["message"]))] if told["message"] else []
-        if told["state"] == "idle" and told["can_label"]:
+        if told["state"] == "idle" and told["can_label"] and not (told["last"] or {}).get("label"):
             words.append("say how it went: Success or Failure")
         words += [f"{name}: {camera['note']}" for name, camera in told["cameras"].items() if camera["note"]]
         if told["state"] == "ended":

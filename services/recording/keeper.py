@@ -108,8 +108,11 @@ class Keeper:
         """A new take; only where ``ready``. Raises DatasetError."""
         if self._writer is None:
             raise DatasetError("the dataset is not open")
-        self._newest_ours = False
         return self._writer.begin_take(task)
+
+    def settle(self) -> None:
+        """Another take is about to begin: how the last one went has been said."""
+        self._newest_ours = False
 
     def ended(self) -> None:
         """A take has ended: it becomes the newest episode."""

@@ -377,6 +377,7 @@ class Session:
 
     def _start(self, about: About) -> None:
         self._next = None
+        self.keeper.settle()
         try:
             self._check_can_begin()
             take = self.keeper.begin(about.task)

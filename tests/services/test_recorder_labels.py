@@ -30,6 +30,16 @@ def test_a_label_is_never_that_of_another_episode(recording: Recording, out: Pat
     recording.pass_time(0.2)
     recording.do("next")
     recording.pass_time(0.5)
+    recording.do("finish", label="success")
+    recording.pass_time(0.2)
+    recording.do("next")
+    recording.free = 0  # this one does not even begin
+    recording.pass_time(0.2)
+    assert "did not begin" in recording.session.message
+    assert recording.refuse("label", label="failure")["code"] == "no_episode"
+    recording.free = 50 * GB
+    recording.do("next")
+    recording.pass_time(0.5)
     recording.do("finish")
     recording.pass_time(0.2)
     assert status(recording.session, CAMERAS, recording.robot.now_s)["can_label"]
@@ -37,7 +47,7 @@ def test_a_label_is_never_that_of_another_episode(recording: Recording, out: Pat
     assert recording.refuse("label", label="failure")["code"] == "no_episode"
     recording.pass_time(0.2)
     recording.end()
-    assert [Dataset(out).load(k)["success"][0] for k in range(len(episodes(out)))] == [1]
+    assert [Dataset(out).load(k)["success"][0] for k in range(len(episodes(out)))] == [1, 1]
 
 
 def test_the_disk_has_room_for_the_open_episode_once_more(
