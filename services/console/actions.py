@@ -41,6 +41,7 @@ KEYS: dict[str, Action] = {
 
 TELEOP_HINT = "Enter begin · space STOP · q end"
 RECORD_HINT = "→ Enter next · ← redo · Del discard · 1 success · 0 failure · p finish · space STOP · q end"
+EXPERT_HINT = "Enter go on · k clear a fault · space STOP · q end"
 CORRECT_HINT = "i take over · b hand back"
 JOG_HINT = "w s forward back · a d left right · r f up down · t g pitch · z x roll · o c gripper · + - speed"
 GAMEPAD_HINT = (

@@ -84,7 +84,8 @@ class Arm:
         deadline_s = time.monotonic() + READY_S
         while (mode := self.mode()) != "ready":
             if mode not in ("starting", "running", "off") or time.monotonic() > deadline_s:
-                words = f"the arm did not come to its ready pose (mode {mode}): see the dashboard"
+                how = "k clears the fault once its cause is gone" if mode == "fault" else "see the dashboard"
+                words = f"the arm did not come to its ready pose (mode {mode}): {how}"
                 raise CommandError(words, code="not_ready")
             self.pause()
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import typer
 
+from robot.config import load_robot
 from robot.errors import ConfigError
 from services.console.actions import Action
 from services.console.capture import Capture
@@ -26,6 +27,10 @@ from services.console.terminal import usable
 from services.serving import ServeOptions, serve
 
 STDIN, STDOUT = 0, 1
+LYING_LEADER = (
+    "nobody holds the twin's leader, so the arm goes to where that lies and stays there: the keyboard, a "
+    "gamepad, the dashboard or the expert drive it (a script can lead the leader, see docs/twin.md)"
+)
 TERMINATED = 143
 """Exit status after SIGTERM, as shells have it."""
 
@@ -55,12 +60,15 @@ def run_session(options: SessionOptions, place: Place, title: str) -> Status:
             "the keyboard drives through a terminal and here is none: use a terminal (ssh -t), or the "
             "dashboard, the leader, a gamepad or the expert"
         )
+    lying = options.driver == "leader" and place.own is not None and _leader_lies(place.own.robot)
     device = find_gamepad() if options.driver == "gamepad" else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ended_in_order())
         view = _view(stack, title, options.hints if keys else ())
         if not keys:
             view.say("no terminal, so no keys: the dashboard has buttons for everything")
+        if lying:
+            view.say(LYING_LEADER)
         client, over = ServiceClient(_address(place)), threading.Event()
         end = over.set if place.own is None else _end_service
         terminal = STDIN if keys else None
@@ -74,6 +82,17 @@ def run_session(options: SessionOptions, place: Place, title: str) -> Status:
         else:
             serve(place.own, view.say, session.begin)
     return session.status
+
+
+def _leader_lies(robot: str) -> bool:
+    """Whether the robot's leader is the twin's. Raises ConfigError where it has none."""
+    config, _ = load_robot(robot)
+    if config.leader_calibration is None or (config.kind != "twin" and config.leader_port is None):
+        raise ConfigError(
+            f"{robot} has no leader arm: name leader_port and leader_calibration in it, or drive with "
+            "keyboard, gamepad or dashboard"
+        )
+    return config.kind == "twin"
 
 
 def _address(place: Place) -> str:
@@ -98,7 +117,7 @@ def _end_service() -> None:
 
 
 def _attached(session: Session, over: threading.Event) -> None:
-    """Wait for the end of the session; Ctrl-C asks for it, once more insists."""
+    """Wait for the end of the session; Ctrl-C asks for it, or a terminal that goes; once more insists."""
     asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -108,7 +127,9 @@ def _attached(session: Session, over: threading.Event) -> None:
         asked = True
         session.ask(Action.QUIT)
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         session.begin()
         while not over.wait(0.2):

@@ -75,6 +75,8 @@ class SessionOptions:
     @property
     def hints(self) -> tuple[str, ...]:
         """Keys, in words."""
+        if self.driver == "expert":
+            return (actions.EXPERT_HINT,)
         lines = [actions.RECORD_HINT if self.recording else actions.TELEOP_HINT]
         if self.driver == "keyboard":
             lines.append(actions.JOG_HINT)
@@ -163,10 +165,10 @@ class Session:
 
     def _remind(self) -> None:
         """Say why keys move nothing, but not with each of them."""
-        if self.status.driving or not self._up:
+        if self.status.driving:
             return
         self._jog.release()
-        if time.monotonic() > self._reminded_s + REMIND_S:
+        if self._up and time.monotonic() > self._reminded_s + REMIND_S:
             self._reminded_s = time.monotonic()
             how = "i takes over" if self.options.corrections else "Enter begins"
             self.view.say(f"you do not drive yet: {how}")
@@ -237,6 +239,8 @@ class Session:
         elif action is Action.CLEAR:
             self.client.post("/v1/faults/clear")
             self.view.say("faults are cleared: Enter begins")
+        elif self.options.driver == "expert":
+            self.view.say("the expert decides: space stops the arm, q ends")
         elif action in (Action.TAKE_OVER, Action.HAND_BACK):
             if not self.options.corrections:
                 self.view.say("no policy drives here: so101 record --policy BUNDLE")
@@ -291,9 +295,7 @@ class Session:
                 self.view.say("Enter lets it go on, q ends")
 
     def _edit(self, action: Action) -> None:
-        if self.options.driver == "expert":
-            self.view.say("the expert decides: space stops the arm, q ends")
-        elif action is Action.REDO:
+        if action is Action.REDO:
             self.episodes.redo()
         elif action is Action.DISCARD:
             self.episodes.discard()
@@ -325,11 +327,16 @@ class Session:
         self.ended.set()
         if self._player.is_alive():
             self._player.join(PLAYER_S)
-        with contextlib.suppress(CommandError):
-            if self.options.recording:
+        if self.options.recording:
+            try:
                 self.episodes.stop()
                 self._until_kept()
+            except CommandError as error:
+                self.view.say(f"whether everything is kept is not known: {error}")
+        try:
             self.arm.release()
+        except CommandError as error:
+            self.view.say(f"the arm was not let go of: {error}")
         self._end()
 
     def _until_kept(self) -> None:

@@ -34,8 +34,8 @@ FRESH_S = 1.0
 """Telemetry older than this is none: nobody knows where the arm is."""
 SPEED = (0.9, 1.1)
 RETRY_S = 0.1
-PASSING = frozenset({"recorder_unavailable", "opening"})
-"""Refusals while the recorder is started again: it recovers what it had, and goes on."""
+PASSING = frozenset({"recorder_unavailable", "opening", "pickup_over"})
+"""Worth another episode: a recorder that is started again and recovers what it had, a policy that gave up."""
 PASSING_S = 2.0
 MOST_SPOILED = 3
 """So many episodes in a row that could not be recorded to their end, and something is wrong."""
@@ -188,8 +188,11 @@ class Unattended:
         self._arm.until(lambda: not scene.ended(), "the policy did not begin")
         began_s = time.monotonic()
         while time.monotonic() - began_s < until_s:
-            if scene.truth()["cube_in_bowl"] or self._over():
+            over = self._over()
+            if over or scene.truth()["cube_in_bowl"]:
                 self._episodes.discard()
+                if over not in ("", "succeeded"):
+                    raise CommandError(f"the pickup {over} before anybody took over", code="pickup_over")
                 self._say("nothing to correct: not kept")
                 return False
             self._arm.pause()
@@ -201,9 +204,13 @@ class Unattended:
         """Put the cube there."""
         self._client.call("PUT", "/v1/twin", {"cube": asdict(place)})
 
-    def _over(self) -> bool:
+    def _over(self) -> str:
+        """How the pickup has come to its end; empty while it goes on, and where there is none."""
         pickup = None if self._episodes is None else self._episodes.pickup()
-        return pickup is not None and pickup["status"] in FINAL
+        if pickup is None or pickup["status"] not in FINAL:
+            return ""
+        succeeded = pickup["status"] == "succeeded"
+        return "succeeded" if succeeded else f"{pickup['status']} ({pickup['detail']})"
 
     def _judge(self) -> bool:
         """Finish the episode by what is true; whether it was kept.
@@ -232,7 +239,10 @@ class Unattended:
             return ""
         recording = self._client.get("/v1/recording")
         if recording["state"] != "recording" and not self._over():
-            self._episodes.discard()
+            # Only what is this episode's: one that never got a row, or a recorder that died, has left none,
+            # and then the last one is a good one.
+            if recording["can_label"] or (recording["last"] or {}).get("reason"):
+                self._episodes.discard()
             return str(recording["message"])
         self._episodes.finish(label)
         return ""

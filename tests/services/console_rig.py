@@ -45,6 +45,7 @@ class FakeService:
             "pickup": "required",
             "corrections": False,
             "can_label": False,
+            "last": None,
             "kept": 0,
             "episodes": None,
             "seconds": 0.0,

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from services.console.actions import KEYS
 from services.console.client import ServiceClient
+from services.console.run import _attached
 from services.console.session import SessionOptions
 from services.recording.options import PickupPoint
 from tests.services.console_rig import CUBE, FakeService, Sitting, faked
@@ -49,7 +54,7 @@ def test_enter_begins_and_a_key_becomes_a_jog_and_then_a_halt(running: Any) -> N
 
 def test_a_stop_waits_for_nothing_and_nothing_moves_after_it(running: Any) -> None:
     with sitting(running, driver="leader", recording=True) as made:
-        made.service.slow_s["/v1/start"] = 0.6
+        made.service.slow_s["/v1/start"] = 0.3
         made.press("enter", "enter")
         made.until(made.service.posted)
         made.press("space")
@@ -161,6 +166,60 @@ def test_a_fault_is_told_once_and_cleared_by_a_key(running: Any) -> None:
         assert [line for line in made.view.lines if "fault " in line] == [
             "fault servo_lost: it is silent: plug it in"
         ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_session_in_order(running: Any, number: signal.Signals) -> None:
+    service, client = running
+    service.reset()
+    made = Sitting(service, client, SessionOptions(driver="leader", recording=True, begins=True))
+
+    def kill() -> None:
+        made.until(lambda: made.view.status.driving)
+        os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with made.session:
+        _attached(made.session, made.over)
+    killer.join()
+    assert service.posted()[-2:] == ["recording/stop", "teleop/stop"]
+    assert signal.getsignal(number) is before
+
+
+def test_an_arm_is_let_go_of_though_the_recorder_does_not_answer(running: Any) -> None:
+    with sitting(running, driver="leader", recording=True, begins=True) as made:
+        made.until(lambda: made.view.status.driving)
+        made.service.refuse["/v1/recording/stop"] = ["recorder_unavailable"]
+        made.press("q")
+        assert made.over.wait(3.0)
+        assert made.service.posted()[-2:] == ["recording/stop", "teleop/stop"]
+        assert any("is not known: recorder_unavailable!" in line for line in made.view.lines)
+
+
+def test_keys_before_the_service_is_up_move_nothing_later(running: Any) -> None:
+    service, client = running
+    service.reset()
+    service.mode, service.source = "running", "teleop"
+    made = Sitting(service, client, SessionOptions(driver="keyboard"))
+    with made.session:
+        made.press("w", "w", "w")
+        made.session.begin()
+        made.until(lambda: made.view.status.driving)
+        made.press("a")
+        made.until(lambda: {"kind": "halt"} in service.intents)
+        assert all("vx_mps" not in intent for intent in service.intents)
+
+
+def test_keys_of_a_person_do_nothing_while_the_expert_plays_one() -> None:
+    service = ServiceClient("http://127.0.0.1:9")
+    options = SessionOptions(driver="expert", recording=True, corrections=True)
+    made = Sitting(FakeService(), service, options)
+    for key in ("i", "b", "1", "left", "delete"):
+        made.session._do(KEYS[key])
+    assert made.view.lines == ["the expert decides: space stops the arm, q ends"] * 5
+    assert all(word not in str(options.hints) for word in ("take over", "redo"))
 
 
 def test_a_service_that_goes_away_is_said_and_looked_for_again() -> None:

@@ -111,6 +111,41 @@ def test_what_the_recorder_had_to_stop_is_not_kept_and_not_tried_for_ever(player
     assert "too slow" in said[-1] and "in a row" in said[-1]
 
 
+@pytest.mark.parametrize(
+    ("left", "thrown_away"),
+    [
+        ({"can_label": False, "last": None}, 0),  # a recorder that was started again
+        ({"can_label": False, "last": {"reason": None}}, 0),  # the one before: this one had no rows
+        ({"can_label": False, "last": {"reason": "the disk is too slow"}}, 1),
+    ],
+)
+def test_only_what_is_left_of_this_episode_is_thrown_away(
+    player: Any, running: Any, left: dict[str, Any], thrown_away: int
+) -> None:
+    def ended_early() -> None:
+        running[0].recording |= {"state": "idle", "message": "it was stopped", **left}
+
+    good = lambda: setattr(running[0], "in_bowl", True)  # noqa: E731
+    service, done, said = player(ended_early, good, wanted=1)
+    assert done and labels(service) == ["success"]
+    assert service.posted().count("recording/discard") == thrown_away
+    assert "not kept, it was stopped" in said[0]
+
+
+def test_a_policy_that_gives_up_each_time_is_not_tried_for_ever(
+    player: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unattended, "PASSING_S", 0.0)
+    monkeypatch.setattr(unattended, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(
+        Script, "truth", lambda self: self.service.end_pickup("failed") or {"cube_in_bowl": False}
+    )
+    service, done, said = player(wanted=1, corrections=True)
+    assert not done and labels(service) == []
+    assert len(said) == MOST_SPOILED and "the pickup failed (so it is)" in said[0]
+    assert "the expert stops" in said[-1]
+
+
 def test_a_policy_is_corrected_and_the_true_place_recorded(player: Any, running: Any) -> None:
     service, done, _ = player(lambda: setattr(running[0], "in_bowl", True), wanted=1, corrections=True)
     assert done and labels(service) == ["success"]

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from robot.config import config_root
 from services import hub
 from services.cli import app
 from services.console.client import ServiceClient
@@ -61,20 +60,9 @@ def test_a_person_drives_and_records_by_the_keys_of_a_terminal(running: Any) -> 
         assert person.edits
 
 
-def test_sigterm_ends_a_session_in_order(running: Any) -> None:
-    service, client = running
-    with at_terminal("python", "-m", "services.cli", "teleop", "--url", client.url) as person:
-        person.until("Enter begin")
-        person.types("\r")
-        until(person, service, "start", "teleop/start")
-        os.kill(person.pid, signal.SIGTERM)
-        until(person, service, "teleop/stop")
-        assert person.gone() == 0
-        assert person.edits
-
-
 REFUSED = [
     ([], "--out DIR is missing"),
+    (["--out", "d", "--robot", "{alone}", "--task", "Pick."], "has no leader arm: name leader_port"),
     (["--out", "d", "--teleop", "keyboard"], "needs|terminal"),
     (["--out", "d", "--robot", "arm.yaml", "--teleop", "expert"], "expert knows only the twin"),
     (["--out", "d", "--robot", "arm.yaml"], "--task"),
@@ -95,8 +83,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "says"), REFUSED, ids=[" ".join(options) for options, _ in REFUSED])
-def test_what_makes_no_sense_is_refused_with_the_remedy(options: list[str], says: str) -> None:
-    result = CliRunner().invoke(app, ["record", *options])
+def test_what_makes_no_sense_is_refused_with_the_remedy(
+    options: list[str], says: str, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone.yaml"
+    twin = (config_root() / "robots/twin.yaml").read_text()
+    alone.write_text(re.sub(r"(?m)^leader_calibration:.*$", "", twin))
+    result = CliRunner().invoke(app, ["record", *(option.format(alone=alone) for option in options)])
     assert result.exit_code == 1 and result.stdout == ""
     assert re.search(says, result.stderr), result.stderr
 
