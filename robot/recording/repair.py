@@ -105,6 +105,10 @@ class Repair:
         if root.is_file():
             raise DatasetError(f"{root} is a parquet file: a dataset is a folder")
         os.close(acquire(root))
+        here = (path for path in root.rglob("*") if not path.is_symlink())
+        closed = next((path for path in here if not os.access(path, os.R_OK)), None)
+        if closed is not None:
+            raise DatasetError(f"{closed} may not be read: see to its permissions, it may well be whole")
         self._report = Report(str(root))
         seen = look(root, self._report, progress=progress)
         self._refuse(NEEDED if seen is not None else frozenset({"info_broken", "version"}))

@@ -79,6 +79,9 @@ class LazyGroup(TyperGroup):
         except So101Error as error:
             typer.echo(f"so101: {error}", err=True)
             raise typer.Exit(1) from error
+        except PermissionError as error:
+            typer.echo(f"so101: {error}: see to its permissions", err=True)
+            raise typer.Exit(1) from error
 
 
 def load_command(name: str) -> Any:

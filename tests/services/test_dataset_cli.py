@@ -87,6 +87,15 @@ def test_check_of_what_is_no_dataset(tmp_path: Path) -> None:
     assert [finding["code"] for finding in json.loads(out)["findings"]] == ["info_broken"]
 
 
+def test_what_may_not_be_read_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    code, out, err = run("check", root, "--json")
+    assert (code, out) == (1, "") and err.startswith("so101: [Errno 13]") and err.count("\n") == 1
+
+
 def test_repair_tells_first_and_does_it_then(root: Path) -> None:
     miscount(root)
     code, out, _ = run("repair", root, "--dry-run")

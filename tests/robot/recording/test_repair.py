@@ -253,6 +253,16 @@ def test_a_dataset_that_is_written_is_left_alone(root: Path) -> None:
         Repair(root)
 
 
+def test_a_file_that_may_not_be_read_is_not_called_broken(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs the tests may be root, who may read everything."""
+    closed = data_file(root, 1)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != closed)
+    with pytest.raises(DatasetError, match=r"file-001\.parquet may not be read: see to its permissions"):
+        Repair(root)
+
+
 def test_what_is_recorded_between_looking_and_mending_is_kept(root: Path) -> None:
     edit_column(row_file(root, 1), "length", lambda values: values + 2)
     found = Repair(root)
