@@ -155,7 +155,6 @@
 
   // -- recording ------------------------------------------------------------------------------------------
   let object = null;
-  const where = () => (object ? { pickup: object } : {});
   const mark = async (camera, u, v) => {
     try {
       const answer = await fetch(`/v1/cameras/${camera}/table?u=${u}&v=${v}`);
@@ -169,7 +168,9 @@
   };
   // A place is told once: the next object lies elsewhere.
   const begin = async (op) => {
-    if (await post(`/v1/recording/${op}`, where())) object = null;
+    const told = object;
+    object = null;
+    if (!await post(`/v1/recording/${op}`, told ? { pickup: told } : {})) object = object || told;
   };
   Object.assign(window.so101, {
     record: (op, body) => post(`/v1/recording/${op}`, body || {}),
