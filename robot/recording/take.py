@@ -47,7 +47,7 @@ class Take:
         begun: Begun,
         on_end: Callable[[Take, Label | None], None],
     ) -> None:
-        """Begin a take in a new folder; ``on_end`` is called once it has ended or was thrown away.
+        """Begin a take in a new folder; ``on_end`` is called once it has ended.
 
         Raises:
             OSError: the folder cannot be written.

@@ -281,8 +281,9 @@ class DatasetWriter:
         """Remove the newest episode, once all that has ended is one; a kill leaves it whole or gone.
 
         Raises:
-            DatasetError: there is none, it shares its files with others, or the disk fails.
+            DatasetError: there is none, it shares its files with others, the disk fails, or all is closed.
         """
+        self._check_open()
         self.wait()
         try:
             return self._ledger.drop_last()
@@ -296,8 +297,9 @@ class DatasetWriter:
         Where the take that ended last did not become an episode, nothing is labelled.
 
         Raises:
-            DatasetError: the dataset has no column ``success``.
+            DatasetError: the dataset has no column ``success``, or is closed.
         """
+        self._check_open()
         if not self._ledger.has_labels:
             raise DatasetError(f"{self.root} has no column {SUCCESS}: its episodes cannot be labelled")
         if self._ended is not None:
@@ -359,8 +361,7 @@ class DatasetWriter:
                 raise
 
     def _begin(self, task: str, *, keep: bool) -> Take:
-        if self._lock < 0:
-            raise DatasetError(f"{self.root} is closed: open it again")
+        self._check_open()
         if self._take is not None and self._take.is_open:
             raise DatasetError("an episode is being recorded: save or discard it first")
         if not task.strip():
@@ -377,6 +378,10 @@ class DatasetWriter:
             raise _unwritable(self.root, error) from error
         self._next_take += 1
         return self._take
+
+    def _check_open(self) -> None:
+        if self._lock < 0:
+            raise DatasetError(f"{self.root} is closed: open it again")
 
     def _submit(self, take: Take, label: Label | None) -> None:
         """Let a take that has ended become an episode in the background."""

@@ -301,6 +301,9 @@ def test_the_newest_episode_can_be_labelled_while_the_next_is_recorded(tmp_path:
         check_episode(dataset, number, number, 5 + number, label)
     with DatasetWriter.open(root) as writer:
         writer.label_last("success")
+    for late in (lambda: writer.label_last("failure"), writer.drop_last):
+        with pytest.raises(DatasetError, match="closed"):
+            late()
     check_episode(Dataset(root), 2, 2, 7, 1)
 
 
