@@ -11,6 +11,8 @@ import pytest
 from robot.errors import DatasetError, RecordingOverloadError
 from robot.recording.reader import Dataset
 from robot.recording.take import Take
+from robot.recording.writer import DatasetWriter
+from services.recording.keeper import OPEN_AGAIN_S
 from services.recording.status import status
 from tests.services.recorder_samples import GB, Recording, episodes
 
@@ -199,6 +201,28 @@ def test_an_episode_that_could_not_be_committed_stops_the_next_one(recording: Re
     assert recording.refuse("redo")["code"] == "nothing_to_redo", "it may be another that is the newest now"
     recording.end()
     assert episodes(out) == [recording.session.last["frames"]]
+
+
+def test_a_dataset_that_cannot_be_opened_is_tried_again_now_and_then(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries_s: list[float] = []
+    real = Recording._open
+
+    def opened(self: Recording) -> DatasetWriter:
+        tries_s.append(self.robot.now_s)
+        if len(tries_s) < 3:
+            raise DatasetError("the disk is not there yet")
+        return real(self)
+
+    monkeypatch.setattr(Recording, "_open", opened)
+    recording = Recording(out).ready()
+    assert recording.state == "failed" and "not there yet" in recording.session.message
+    recording.pass_time(10.5)
+    assert (
+        recording.state == "idle" and np.diff(tries_s).tolist() == [pytest.approx(OPEN_AGAIN_S, abs=0.05)] * 2
+    )
+    recording.end()
 
 
 def test_a_dataset_that_does_not_fit_is_told_and_not_touched(out: Path, tmp_path: Path) -> None:
