@@ -126,9 +126,13 @@ def encode(images: Iterable[ByteArray], target: Path, fps: int, codec: CodecName
 
 def pictures(path: Path, *, start_s: float, count: int, fps: float) -> Iterator[ByteArray]:
     """The same pictures as :func:`robot.recording.video.read_video`, without holding all in memory."""
+    first_s = start_s
     for first in range(0, count, _AT_ONCE):
+        if first == _AT_ONCE and start_s == 0.0:
+            with av.open(str(path)) as file:
+                first_s = _start(file.streams.video[0], start_s)
         part = min(_AT_ONCE, count - first)
-        yield from read_video(path, start_s=start_s + first / fps, count=part, fps=fps)
+        yield from read_video(path, start_s=first_s + first / fps, count=part, fps=fps)
 
 
 def video_stats(path: Path, count: int, fps: float) -> Stats:

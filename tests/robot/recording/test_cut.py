@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from robot.errors import DatasetError
-from robot.recording.cut import cut, video_stats
+from robot.recording.cut import cut, pictures, video_stats
 from robot.recording.video import read_video
 from tests.legacy_dataset import grey, number_of, write_video
 
@@ -94,3 +94,9 @@ def test_statistics_are_of_all_pictures(tmp_path: Path) -> None:
     np.testing.assert_allclose(stats["mean"].reshape(-1), mean, atol=0.01)
     assert stats["mean"].shape == (3, 1, 1) and stats["count"].tolist() == [FRAMES]
     np.testing.assert_allclose(stats["min"].reshape(-1), 3 / 255, atol=0.01)
+
+
+def test_pictures_of_a_video_that_begins_late_come_in_order(tmp_path: Path) -> None:
+    write_video(tmp_path / "late.mp4", (grey(k % 50) for k in range(70)), first_s=0.1)
+    seen = [number_of(image) for image in pictures(tmp_path / "late.mp4", start_s=0.0, count=70, fps=30)]
+    assert seen == [k % 50 for k in range(70)]
