@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -65,22 +65,26 @@ def run_session(options: SessionOptions, place: Place, title: str) -> Status:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ended_in_order())
         view = _view(stack, title, options.hints if keys else ())
-        if not keys:
-            view.say("no terminal, so no keys: the dashboard has buttons for everything")
-        if lying:
-            view.say(LYING_LEADER)
         client, over = ServiceClient(_address(place)), threading.Event()
         end = over.set if place.own is None else _end_service
         terminal = STDIN if keys else None
         session = stack.enter_context(
             Session(options, client, view, end, terminal_fd=terminal, gamepad=device)
         )
+
+        def begin() -> None:
+            if not keys:
+                view.say("no terminal, so no keys: the dashboard has buttons for everything")
+            if lying:
+                view.say(LYING_LEADER)
+            session.begin()
+
         if place.own is None:
             client.get("/healthz")
             view.say(f"ready: {client.url}")
-            _attached(session, over)
+            _attached(session, over, begin)
         else:
-            serve(place.own, view.say, session.begin)
+            serve(place.own, view.say, begin)
     return session.status
 
 
@@ -116,7 +120,7 @@ def _end_service() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _attached(session: Session, over: threading.Event) -> None:
+def _attached(session: Session, over: threading.Event, begin: Callable[[], None]) -> None:
     """Wait for the end of the session; Ctrl-C asks for it, or a terminal that goes; once more insists."""
     asked = False
 
@@ -131,7 +135,7 @@ def _attached(session: Session, over: threading.Event) -> None:
         number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
-        session.begin()
+        begin()
         while not over.wait(0.2):
             pass
     finally:

@@ -84,10 +84,14 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
+        parked = False
         while not self._end.is_set():
             try:
                 self.newest = look(self._client, recording=self._recording)
             except CommandError as error:
-                self.newest = replace(self.newest, error=str(error))
+                mode = "parking" if parked else self.newest.mode  # parked, it is off at the very last
+                self.newest = replace(self.newest, error=str(error), mode=mode)
+            if self.newest.mode != "off":
+                parked = self.newest.mode == "parking"
             self._on_status(self.newest)
             self._end.wait(PERIOD_S)

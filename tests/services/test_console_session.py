@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from robot.errors import CommandError
 from services.console.actions import KEYS
 from services.console.client import ServiceClient
 from services.console.run import _attached
+from services.console.screen import PlainView
 from services.console.session import SessionOptions
+from services.console.status import Status, Watch
 from services.recording.options import PickupPoint
 from tests.services.console_rig import CUBE, FakeService, Sitting, faked
 
@@ -182,7 +185,7 @@ def test_a_signal_ends_a_session_in_order(running: Any, number: signal.Signals) 
     killer = threading.Thread(target=kill)
     killer.start()
     with made.session:
-        _attached(made.session, made.over)
+        _attached(made.session, made.over, made.session.begin)
     killer.join()
     assert service.posted()[-2:] == ["recording/stop", "teleop/stop"]
     assert signal.getsignal(number) is before
@@ -220,6 +223,34 @@ def test_keys_of_a_person_do_nothing_while_the_expert_plays_one() -> None:
         made.session._do(KEYS[key])
     assert made.view.lines == ["the expert decides: space stops the arm, q ends"] * 5
     assert all(word not in str(options.hints) for word in ("take over", "redo"))
+
+
+@pytest.mark.parametrize(
+    ("modes", "words"),
+    [(["ready", "parking", "off"], "has ended"), (["ready", "off"], "not answer"), ([], "not answer")],
+)
+def test_a_service_that_has_parked_has_ended_and_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, modes: list[str], words: str
+) -> None:
+    lines: list[str] = []
+    said, view = threading.Event(), PlainView(lines.append)
+    left = iter(modes)
+
+    def look(client: ServiceClient, *, recording: bool) -> Status:
+        for mode in left:
+            return Status(mode)
+        raise CommandError("it does not answer", code="unreachable")
+
+    def on_status(status: Status) -> None:
+        view.show(status)
+        if status.error is not None:
+            said.set()
+
+    monkeypatch.setattr("services.console.status.look", look)
+    monkeypatch.setattr("services.console.status.PERIOD_S", 0.01)
+    with Watch(ServiceClient("localhost:9"), recording=False, on_status=on_status):
+        assert said.wait(5.0)
+    assert words in lines[-1]
 
 
 def test_a_service_that_goes_away_is_said_and_looked_for_again() -> None:
