@@ -132,6 +132,12 @@ def test_only_what_is_left_of_this_episode_is_thrown_away(
     assert "not kept, it was stopped" in said[0]
 
 
+def test_what_the_recorder_has_counted_is_enough(player: Any, running: Any) -> None:
+    running[0].refuse["/v1/recording/next"] = ["all_recorded"]
+    service, done, said = player(wanted=2)
+    assert done and said == [] and labels(service) == []
+
+
 def test_a_policy_that_gives_up_each_time_is_not_tried_for_ever(
     player: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
