@@ -78,6 +78,27 @@ def test_what_cannot_go_on_is_stopped_and_says_why(
     np.testing.assert_allclose(gaps_s, 1 / 30, atol=1e-9)
 
 
+def test_room_is_kept_for_the_open_episode_once_more(recording: Recording, out: Path) -> None:
+    """Its videos are copied when it becomes an episode."""
+    recording.free = GB + 1000
+    recording.do("next")
+    recording.pass_time(2.5)
+    assert recording.state == "idle" and "GB left" in recording.session.last["reason"]
+    recording.end()
+    assert episodes(out) == [recording.session.last["frames"]]
+
+
+def test_a_discard_takes_back_the_next_that_would_begin_by_itself(out: Path) -> None:
+    recording = Recording(out, episode_s=0.5, reset_s=0.5).ready()
+    recording.do("next")
+    recording.pass_time(0.8)
+    assert recording.state == "idle" and recording.session.again_s is not None
+    recording.do("discard")
+    recording.pass_time(0.7)
+    assert recording.state == "idle" and recording.session.again_s is None
+    recording.end()
+
+
 def test_the_last_rows_that_did_not_come_are_told(recording: Recording, out: Path) -> None:
     """The camera has gone just before a person ended the episode."""
     recording.do("next")
