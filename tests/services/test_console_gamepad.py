@@ -104,7 +104,8 @@ class Hands:
 
 
 @pytest.fixture(params=[XBOX], ids=["usb"])
-def hands(request: pytest.FixtureRequest) -> Iterator[Hands]:
+def hands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hands]:
+    monkeypatch.setattr(pads, "POLL_S", 0.02)
     made = Hands(ScriptedPad(request.param))
     with made.gamepad:
         yield made

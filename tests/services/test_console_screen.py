@@ -98,7 +98,7 @@ with Capture() as capture, ScreenView(capture.console, "the title", ("keys",)) a
     subprocess.run(["sh", "-c", "echo of a child; echo its error >&2"])
     sys.stderr.write("half a line")
     sys.stderr.flush()
-    time.sleep(0.5)
+    time.sleep(0.3)
 os.write(1, b"stdout is back\\n")
 """
     with at_terminal("python", script(tmp_path, text)) as person:
@@ -116,7 +116,7 @@ from services.console.screen import ScreenView
 with Capture() as capture, ScreenView(capture.console, "the title", ()) as screen:
     capture.console.file.close()
     screen.say("into the void")
-    time.sleep(0.5)
+    time.sleep(0.3)
 open({str(tmp_path / "end")!r}, "w").write("reached")
 """
     file = script(tmp_path, text)

@@ -26,6 +26,13 @@ def running() -> Iterator[tuple[FakeService, ServiceClient]]:
         yield found
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks come so often that no test waits for one."""
+    monkeypatch.setattr("services.console.session.LOOK_S", 0.02)
+    monkeypatch.setattr("services.console.status.PERIOD_S", 0.02)
+
+
 @contextlib.contextmanager
 def sitting(running: tuple[FakeService, ServiceClient], **options: Any) -> Iterator[Sitting]:
     service, client = running
