@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -13,14 +13,21 @@ from robot.config import config_root, load_robot
 
 
 @contextlib.contextmanager
-def twin_at(hz: int | None) -> Iterator[str]:
-    """Name of the twin's configuration, or path of a copy with this control rate (``None``: its own)."""
-    if hz is None:
+def twin_at(hz: int | None, sources: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Name of the twin's configuration, or path of a copy.
+
+    Args:
+        hz: control rate; ``None``: its own.
+        sources: camera -> where its pictures come from instead of the twin.
+    """
+    if hz is None and not sources:
         yield "twin"
         return
     _, folder = load_robot("twin")
     raw = yaml.safe_load((config_root() / "robots" / "twin.yaml").read_text(encoding="utf-8"))
-    raw["control_hz"] = hz
+    raw["control_hz"] = hz or raw["control_hz"]
+    for camera in raw["cameras"]:
+        camera["source"] = (sources or {}).get(camera["name"])
     # Paths in the copy start from elsewhere.
     for part in (raw, *raw["cameras"]):
         for key in {"calibration", "leader_calibration"} & part.keys():

@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,22 +103,27 @@ def served(
     Raises:
         TwinError: it did not become ready; the message holds its last words.
     """
+    arguments = ["serve", "--robot", robot, "--seed", str(seed)]
+    arguments += [] if policy is None else ["--policy", str(policy)]
+    arguments += [] if execution is None else ["--execution", execution]
+    with started(arguments) as service:
+        yield service
+
+
+@contextlib.contextmanager
+def started(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """Run a command of ``so101`` that serves, on a free port, as :func:`served` does.
+
+    Args:
+        arguments: the command and its options, without the port.
+        environment: more of it.
+
+    Raises:
+        TwinError: it did not become ready; the message holds its last words.
+    """
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "services.cli",
-        "serve",
-        "--robot",
-        robot,
-        "--port",
-        str(port),
-        "--seed",
-        str(seed),
-    ]
-    command += [] if policy is None else ["--policy", str(policy)]
-    command += [] if execution is None else ["--execution", execution]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "services.cli", *arguments, "--port", str(port)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )

@@ -21,6 +21,13 @@ app = typer.Typer(
 Execution = Annotated[
     str | None, typer.Option(help="receding, ensemble or open_loop; default what the bundle recommends")
 ]
+LeRobotPython = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="SO101_LEROBOT_PYTHON",
+        help="interpreter that has LeRobot; default .venv-lerobot's (bin/setup-lerobot) where that is",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 
@@ -40,16 +47,17 @@ def _show(title: str, result: dict[str, Any], as_json: bool) -> None:
 
 
 def _side_by_side(results: dict[str, dict[str, Any]]) -> Table:
-    """One row for each of them, one column for each figure that the peers have too."""
-    rows = {name: _figures(result) for name, result in results.items()}
-    own, *others = rows.values()
-    columns = [figure for figure in own if any(figure in row for row in others)]
+    """One column for each of them, one row for each figure that the peers have too."""
+    columns = {name: _figures(result) for name, result in results.items()}
+    own, *others = columns.values()
     table = Table()
     table.add_column(no_wrap=True)
-    for figure in columns:
-        table.add_column(figure)
-    for name, row in rows.items():
-        table.add_row(name, *(f"{row[figure]:.3g}" if figure in row else "" for figure in columns))
+    for name in columns:
+        table.add_column(name, justify="right")
+    for figure in own:
+        if any(figure in other for other in others):
+            cells = (f"{column[figure]:.3g}" if figure in column else "" for column in columns.values())
+            table.add_row(figure, *cells)
     return table
 
 
@@ -70,13 +78,7 @@ def bus(
         str | None, typer.Option(help="serial port; default a twin that is started for it")
     ] = None,
     cycles: Annotated[int, typer.Option(min=10, help="cycles to time")] = 1000,
-    lerobot_python: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="SO101_LEROBOT_PYTHON",
-            help="interpreter that has LeRobot; default .venv-lerobot's (bin/setup-lerobot) where that is",
-        ),
-    ] = None,
+    lerobot_python: LeRobotPython = None,
     as_json: Json = False,
 ) -> None:
     """Time of a cycle: block read of six servos and sync write of six goals. The arm holds its pose."""
@@ -111,6 +113,28 @@ def loop(
     from services.bench.loop import bench_loop
 
     _show("loop", bench_loop(hz, seconds, execution, plot), as_json)
+
+
+@app.command()
+def record(
+    minutes: Annotated[float, typer.Option(min=0.2, help="length of all episodes together")] = 2.0,
+    episode_s: Annotated[float, typer.Option(min=2.0, help="length of an episode, seconds")] = 20.0,
+    hz: Annotated[int, typer.Option(min=10, max=500, help="control rate of ours")] = 50,
+    codec: Annotated[str, typer.Option(help="as so101 record has it")] = "h264",
+    peer_minutes: Annotated[float, typer.Option(min=0.2, help="as --minutes, for each peer")] = 2.0,
+    lerobot_python: LeRobotPython = None,
+    as_json: Json = False,
+) -> None:
+    """Two cameras of 640x480 at 30 pictures a second and a leader, on the live twin, and LeRobot beside it.
+
+    Pictures come out of files.
+    """
+    from services.bench.record import RecordOptions, bench_record
+
+    options = RecordOptions(minutes, episode_s, hz, codec, peer_minutes)
+    with Console(stderr=True).status("") as status:
+        result = bench_record(options, lerobot_python, status.update)
+    _show("record", result, as_json)
 
 
 @app.command()
