@@ -238,8 +238,8 @@ class Session:
         self._next, self._after_s, self.again_s = about, self._now_s() if follows else None, None
         self.message = "the next episode begins"
 
-    def _finish(self, body: Finish) -> None:
-        """End the open episode at this time; where none is open, label the one that ended last."""
+    def _finish(self, body: Finish, at_s: float | None = None) -> None:
+        """End the open episode now or at a time; where none is open, label the one that ended last."""
         episode = self.episode
         if episode is None:
             if body.label is not None and self.keeper.can_label:
@@ -250,7 +250,7 @@ class Session:
             episode.ending = True
             now_s = self._now_s()
             self._ending_until_s = now_s + ENDING_S
-            self.aligner.end(now_s)
+            self.aligner.end(now_s if at_s is None else at_s)
 
     def _label_last(self, label: Label | None) -> None:
         try:
@@ -335,10 +335,15 @@ class Session:
             self._stop(episode, self._disk_words())
         elif self.keeper.problem is not None:
             self._stop(episode, self.keeper.problem)
-        elif self.options.episode_s is not None and episode.seconds >= self.options.episode_s:
+        elif self._is_long_enough(episode):
             if self.options.reset_s is not None and not self._all_recorded():
                 self.again_s = self._now_s() + self.options.reset_s
-            self._finish(Finish())
+            self._finish(Finish(), episode.last_s)
+
+    def _is_long_enough(self, episode: Episode) -> bool:
+        """Whether it has all the rows of ``episode_s``."""
+        longest_s, rows = self.options.episode_s, episode.take.length
+        return longest_s is not None and rows >= max(1, round(longest_s * self.options.fps))
 
     def _stop(self, episode: Episode, reason: str) -> None:
         """End an episode that cannot go on; what it has is kept."""
