@@ -79,7 +79,7 @@ CODECS: dict[CodecName, Codec] = {
     # Without zerolatency the encoder keeps dozens of pictures to itself, which a killed writer loses.
     # Where every second picture stands alone, slower presets find nothing: at 640x480 they take twice the
     # time, for files of the same size and pictures that are not better.
-    "h264": Codec("h264", "libx264", 18, "ultrafast", {"tune": "fastdecode,zerolatency"}),
+    "h264": Codec("h264", "libx264", 23, "ultrafast", {"tune": "fastdecode,zerolatency"}),
     # Low delay, one picture in and one out, in one thread of its own.
     "av1": Codec("av1", "libsvtav1", 30, "11", {"svtav1-params": "pred-struct=1:lookahead=0:lp=1"}),
 }
