@@ -99,8 +99,11 @@ def _ours(options: RecordOptions, clips: dict[str, Path], folder: Path) -> dict[
     out, runtimes = folder / "ours", folder / "run"
     episodes = episodes_in(options.minutes, options.episode_s)
     runtimes.mkdir()
-    sources = {camera: f"file:{path}" for camera, path in clips.items()}
-    with twin_at(options.hz, sources) as robot:
+    cameras = {
+        camera: {"source": f"file:{path}", "width_px": WIDTH_PX, "height_px": HEIGHT_PX, "fps": FPS}
+        for camera, path in clips.items()
+    }
+    with twin_at(options.hz, cameras) as robot:
         command = [
             "record", "--robot", robot, "--teleop", "leader", "--task", "Follow the leader.",
             "--out", str(out), "--no-pickup", "--fps", str(FPS), "--codec", options.codec,
@@ -172,7 +175,10 @@ def _record(service: Served, episodes: int, episode_s: float) -> list[float]:
             service.call("POST", "/v1/recording/discard", {})  # the one after them, which has begun
             return list(pauses_ms.values())
         if status["state"] == "failed" or time.monotonic() > deadline_s:
-            raise TwinError(f"the recording did not come to its end: {status['message']} {status['last']}")
+            raise TwinError(f"the recording did not come to its end: {status['message']}")
+        if status["last"] is not None and status["last"]["reason"] is not None:
+            faults = [fault["message"] for fault in service.call("GET", "/v1/faults")["faults"]]
+            raise TwinError("; ".join([f"an episode was stopped: {status['last']['reason']}", *faults]))
         time.sleep(POLL_S)
 
 
