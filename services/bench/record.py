@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from robot.errors import TwinError
+from robot.errors import CommandError, TwinError
 from robot.recording.reader import Dataset
 from robot.runtime import Runtime
 from robot.twin.client import TwinControl, TwinProcess
@@ -189,7 +189,8 @@ def led(twin: TwinControl) -> Iterator[None]:
 
     def lead() -> None:
         while not stop.wait(1 / LED_HZ):
-            twin.hand("leader", sway((time.monotonic() - begun_s) / ROUND_S))
+            with contextlib.suppress(CommandError):  # a twin that is held back for seconds goes on afterwards
+                twin.hand("leader", sway((time.monotonic() - begun_s) / ROUND_S))
 
     thread = threading.Thread(target=lead)
     thread.start()
