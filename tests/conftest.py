@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 
 from hypothesis import settings
 
@@ -12,3 +13,6 @@ with contextlib.suppress(ImportError):
 # No example fails because the machine was busy.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+# A shell that starts the suite in the background has Ctrl-C ignored, in all its children too.
+signal.signal(signal.SIGINT, signal.default_int_handler)

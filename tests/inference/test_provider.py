@@ -52,7 +52,7 @@ def described(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> Runtime:
     twin = SimpleNamespace(description={})
     monkeypatch.setattr(serving, "write_description", write)
     monkeypatch.setattr(serving, "runtime_folder", lambda: contextlib.nullcontext(runtime))
-    monkeypatch.setattr(serving, "TwinProcess", lambda seed: contextlib.nullcontext(twin))
+    monkeypatch.setattr(serving, "TwinProcess", lambda **_: contextlib.nullcontext(twin))
     monkeypatch.setattr(serving, "_check_address", lambda host, port: None)
     return runtime
 

@@ -18,6 +18,8 @@ from services.recording.dataset import free_bytes
 from tests.services.recorder_rig import TASK, RecorderRig
 from tests.services.recorder_samples import CAMERAS, number_of
 
+pytestmark = pytest.mark.live
+
 KILLS = int(os.environ.get("SO101_KILLS", "2"))
 FPS = 30
 
