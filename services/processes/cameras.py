@@ -11,13 +11,11 @@ import json
 import logging
 import math
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 
 import cv2
 import numpy as np
@@ -35,6 +33,7 @@ from robot.seqlock import SharedBlock
 from robot.telemetry import TelemetryRing
 from services.api.link import Attached
 from services.processes.camera_stream import STALE_S, CameraThread, SinceWhen
+from services.processes.signals import end_on_signals
 
 STATUS_BYTES = 16 * 1024
 STATUS_S = 0.1
@@ -179,12 +178,7 @@ def main(arguments: list[str]) -> int:
     except (So101Error, OSError, ValueError, KeyError) as error:
         log.error("%s", error)
         return 1
-
-    def on_signal(number: int, stack: FrameType | None) -> None:
-        process.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    end_on_signals(process.stop)
     process.run()
     return 0
 

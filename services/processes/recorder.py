@@ -12,12 +12,10 @@ import json
 import logging
 import os
 import select
-import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import cv2
@@ -30,6 +28,7 @@ from robot.runtime import Runtime
 from robot.seqlock import SharedBlock
 from robot.standing_thread import StandingThread
 from robot.twin.client import TwinControl
+from services.processes.signals import end_on_signals
 from services.recording.dataset import free_bytes, open_dataset
 from services.recording.inputs import POLL_S, LiveInputs
 from services.recording.keeper import Keeper
@@ -158,12 +157,7 @@ def main(arguments: list[str]) -> int:
     except So101Error as error:
         log.error("%s", error)
         return 1
-
-    def on_signal(number: int, stack: FrameType | None) -> None:
-        process.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    end_on_signals(process.stop)
     try:
         process.run()
     finally:

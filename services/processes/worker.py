@@ -10,11 +10,9 @@ import json
 import logging
 import os
 import select
-import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from inference.bundle import Bundle, load_bundle
@@ -28,6 +26,7 @@ from robot.seams import Frame, MonotonicClock
 from robot.seqlock import SharedBlock
 from robot.telemetry import Record, TelemetryRing
 from services.api.link import Attached
+from services.processes.signals import end_on_signals
 
 STATUS_BYTES = 8192
 STATUS_S = 0.2
@@ -197,12 +196,7 @@ def main(arguments: list[str]) -> int:
     except (CommandError, SegmentError) as error:
         log.error("%s", error)
         return 1
-
-    def on_signal(number: int, stack: FrameType | None) -> None:
-        process.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    end_on_signals(process.stop)
     try:
         process.run()
     finally:

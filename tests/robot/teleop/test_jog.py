@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -20,13 +18,6 @@ HOVER = np.array([10.0, -20.0, 20.0, 70.0, 20.0, 30.0])
 ASTRAY_M, ASTRAY_S = 0.002, 0.03
 """What the tool point may leave its line by in a second: most where something stops it at full speed."""
 POSES = 24
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeleopRig]:
-    rig = TeleopRig(tmp_path_factory.mktemp("teleop"))
-    yield rig
-    rig.source.close()
 
 
 @pytest.fixture

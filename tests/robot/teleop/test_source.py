@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,13 +18,6 @@ from controller_rig import DT_S  # isort: skip
 from teleop_rig import HIGH, LOW, TeleopRig  # isort: skip
 
 HOVER = np.array([10.0, -20.0, 20.0, 70.0, 20.0, 30.0])
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeleopRig]:
-    rig = TeleopRig(tmp_path_factory.mktemp("teleop"))
-    yield rig
-    rig.source.close()
 
 
 @pytest.fixture
