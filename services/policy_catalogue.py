@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.manifest import read_manifest
-from robot.config import config_root, load_yaml
+from robot.config import config_root
 from services.shipped import policies_root
 
 
@@ -43,12 +43,13 @@ def bundles(folders: list[Path] | None = None) -> list[dict[str, Any]]:
 
 def architectures() -> list[dict[str, Any]]:
     """The same of every shipped policy configuration. Needs torch: the networks are built to be counted."""
-    from training.policies.act import Act, ActConfig, Stats
+    from training.policies.base import Stats
+    from training.policies.registry import build, load_policy_config
 
     found = []
     for path in sorted((config_root() / "policies").glob("*.yaml")):
-        config: ActConfig = load_yaml(path, ActConfig)
-        policy = Act(config.model_copy(update={"pretrained": False}), Stats.identity())
+        config = load_policy_config(path.stem)
+        policy = build(config.untrained(), Stats.identity(config.action_width))
         pictures = {
             f"image_{camera}": [config.image_height_px, config.image_width_px, 3] for camera in config.cameras
         }
@@ -59,7 +60,7 @@ def architectures() -> list[dict[str, Any]]:
                 "policy_type": config.type,
                 "parameters": sum(parameter.numel() for parameter in policy.parameters()),
                 "inputs": {**pictures, "state": [6], "pickup_xy_m": [2]},
-                "action_space": "joint_position",
+                "action_space": config.action_space,
                 "chunk_size": config.chunk_size,
             }
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,19 +11,7 @@ from torch import Tensor
 from robot.seams import ByteArray
 from training.config import AugmentConfig
 from training.data import Batch, IntArray
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """A batch on the device."""
-
-    images: dict[str, Tensor]
-    """(B, H, W, 3), uint8 or, where brightness or contrast changed, float32 0..255."""
-    state: Tensor
-    pickup_xy_m: Tensor
-    pickup_present: Tensor
-    actions: Tensor
-    valid: Tensor
+from training.policies.base import Inputs, Labels
 
 
 def camera_delays(config: AugmentConfig, batch: int, cameras: int, rng: np.random.Generator) -> IntArray:
@@ -31,23 +19,20 @@ def camera_delays(config: AugmentConfig, batch: int, cameras: int, rng: np.rando
     return rng.integers(0, config.max_camera_delay_frames + 1, (batch, cameras))
 
 
-def to_device(batch: Batch, device: torch.device) -> Inputs:
+def to_device(batch: Batch, device: torch.device) -> tuple[Inputs, Labels]:
     """A batch as it is."""
 
     def put(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
 
-    return Inputs(
-        {camera: put(images) for camera, images in batch.images.items()},
-        put(batch.state),
-        put(batch.pickup_xy_m),
-        put(batch.pickup_given),
-        put(batch.actions),
-        put(batch.valid),
-    )
+    images = {camera: put(pictures) for camera, pictures in batch.images.items()}
+    inputs = Inputs(images, put(batch.state), put(batch.pickup_xy_m), put(batch.pickup_given))
+    return inputs, Labels(put(batch.actions), put(batch.valid))
 
 
-def augmented(batch: Batch, config: AugmentConfig, rng: np.random.Generator, device: torch.device) -> Inputs:
+def augmented(
+    batch: Batch, config: AugmentConfig, rng: np.random.Generator, device: torch.device
+) -> tuple[Inputs, Labels]:
     """A batch with noise; all random numbers come from ``rng``, so a step can be repeated."""
     size = len(batch.state)
     noisy = rng.random(size) < config.pickup_noisy_share
@@ -59,15 +44,14 @@ def augmented(batch: Batch, config: AugmentConfig, rng: np.random.Generator, dev
         shifts = {camera: rng.integers(-reach, reach + 1, (2, size)) for camera in batch.images}
         images = {camera: shifted(pictures, *shifts[camera]) for camera, pictures in batch.images.items()}
         batch = replace(batch, images=images)
-    clean = to_device(batch, device)
-    return Inputs(
+    clean, labels = to_device(batch, device)
+    noisy_inputs = Inputs(
         {camera: _toned(images, config, rng) for camera, images in clean.images.items()},
         clean.state + torch.from_numpy(state_noise.astype(np.float32)).to(device),
         clean.pickup_xy_m + torch.from_numpy(pickup_noise.astype(np.float32)).to(device),
         torch.from_numpy(present).to(device),
-        clean.actions,
-        clean.valid,
     )
+    return noisy_inputs, labels
 
 
 def _toned(images: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:

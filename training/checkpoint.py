@@ -17,7 +17,8 @@ from torch import Tensor
 from robot.errors import ConfigError
 from robot.recording.files import sync_file
 from training.config import TrainConfig
-from training.policies.act import Act, ActConfig, Stats
+from training.policies.base import PolicyShape, Stats, TrainablePolicy
+from training.policies.registry import build, parse_policy_config
 
 PREFIX = "step_"
 
@@ -31,7 +32,7 @@ class Checkpoint:
     folder: Path
     step: int
     """Steps that were done."""
-    policy: ActConfig
+    policy: PolicyShape
     train: TrainConfig
     stats: Stats
     fps: float
@@ -50,9 +51,9 @@ class Checkpoint:
         """Moments of the optimiser by ``<parameter number>.<name>``."""
         return dict(load_file(self.folder / "optimiser.safetensors"))
 
-    def build(self, *, averaged: bool = True) -> Act:
+    def build(self, *, averaged: bool = True) -> TrainablePolicy:
         """The policy with its weights, in evaluation mode."""
-        policy = Act(self.policy.model_copy(update={"pretrained": False}), self.stats)
+        policy = build(self.policy.untrained(), self.stats)
         policy.load_state_dict(self.weights(averaged=averaged))
         policy.eval()
         return policy
@@ -72,7 +73,7 @@ def save_checkpoint(
     root: Path,
     *,
     step: int,
-    policy: Act,
+    policy: TrainablePolicy,
     train: TrainConfig,
     stats: Stats,
     fps: float,
@@ -164,7 +165,7 @@ def _read(folder: Path) -> Checkpoint:
         return Checkpoint(
             folder,
             int(content["step"]),
-            ActConfig.model_validate(content["policy"]),
+            parse_policy_config(content["policy"]),
             TrainConfig.model_validate(content["train"]),
             stats_from_json(stats),
             float(content["fps"]),

@@ -7,9 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from robot.config import Positive, StrictModel, config_root, load_yaml
-from robot.errors import ConfigError
-from training.policies.act import ActConfig
+from robot.config import Positive, StrictModel, load_yaml
 
 
 class OptimiserConfig(StrictModel):
@@ -64,8 +62,6 @@ class TrainConfig(StrictModel):
     steps: int = Field(default=20_000, ge=1)
     batch_size: int = Field(default=64, ge=1)
     seed: int = Field(default=0, ge=0)
-    kl_weight: float = Field(default=10.0, ge=0.0)
-    """Weight of the latent's KL divergence beside the L1; only with the VAE."""
     optimiser: OptimiserConfig = OptimiserConfig()
     augment: AugmentConfig = AugmentConfig()
     validation_share: float = Field(default=0.05, ge=0.0, lt=1.0)
@@ -115,20 +111,4 @@ def _flat(config: TrainConfig) -> dict[str, object]:
 def load_train_config(path: Path) -> TrainConfig:
     """Read a training run's YAML. Raises ConfigError naming what is wrong."""
     config: TrainConfig = load_yaml(path, TrainConfig)
-    return config
-
-
-def load_policy_config(name_or_path: str) -> ActConfig:
-    """Read a policy's shape by the name of a shipped configuration or by path.
-
-    Raises:
-        ConfigError: there is none; the message lists the shipped ones.
-    """
-    folder = config_root() / "policies"
-    shipped = folder / f"{name_or_path}.yaml"
-    path = shipped if shipped.is_file() else Path(name_or_path)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
-        raise ConfigError(f"no policy {name_or_path!r}: give a YAML file or one of {known}")
-    config: ActConfig = load_yaml(path, ActConfig)
     return config

@@ -19,7 +19,7 @@ from robot.joints import N_JOINTS
 from robot.recording.reader import Dataset
 from robot.seams import ByteArray, Float32Array
 from training.image_cache import open_images
-from training.policies.act import ActConfig, Stats
+from training.policies.base import PolicyShape, Stats
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -61,7 +61,7 @@ class Corpus:
         fps: frames per second, the same in all datasets.
     """
 
-    def __init__(self, roots: Sequence[Path], policy: ActConfig, cache_root: Path) -> None:
+    def __init__(self, roots: Sequence[Path], policy: PolicyShape, cache_root: Path) -> None:
         """Read the datasets.
 
         Raises:

@@ -32,7 +32,7 @@ from robot.recording.reader import Dataset
 from robot.seams import ByteArray
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.data import Batch, Corpus
-from training.policies.act import Act
+from training.policies.base import Inputs, TrainablePolicy
 
 OPSET = 18
 """The newest that the quantiser and TensorRT's importer both take."""
@@ -41,10 +41,10 @@ NOISE_LEVELS = 48
 """Noise of the noisy golden sample, up and down, of 255: enough that resizing it wrongly shows."""
 
 
-class ExportedAct(nn.Module):
-    """ACT with flat, unbatched inputs: pictures in the order of the cameras, state, pickup point."""
+class ExportedPolicy(nn.Module):
+    """A policy with flat, unbatched inputs: pictures in the order of the cameras, state, pickup point."""
 
-    def __init__(self, policy: Act) -> None:
+    def __init__(self, policy: TrainablePolicy) -> None:
         super().__init__()
         self.policy = policy
         self.cameras = policy.config.cameras
@@ -53,7 +53,7 @@ class ExportedAct(nn.Module):
         """Pictures (H, W, 3) uint8, state (6,), pickup (2,) to actions (K, 6), user units."""
         *images, state, pickup_xy_m = inputs
         batched = {camera: image[None] for camera, image in zip(self.cameras, images, strict=True)}
-        actions: Tensor = self.policy.predict(batched, state[None], pickup_xy_m[None])[0]
+        actions: Tensor = self.policy.predict(Inputs(batched, state[None], pickup_xy_m[None]))[0]
         return actions
 
 
@@ -126,7 +126,7 @@ def export_bundle(
     return manifest
 
 
-def write_onnx(policy: Act, camera_size_px: tuple[int, int], path: Path) -> None:
+def write_onnx(policy: TrainablePolicy, camera_size_px: tuple[int, int], path: Path) -> None:
     """Export a policy to one ONNX file without batch dimension, and check the file.
 
     Raises:
@@ -145,7 +145,7 @@ def write_onnx(policy: Act, camera_size_px: tuple[int, int], path: Path) -> None
         # The exporter warns about its own use of torch's and copyreg's older interfaces.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            ExportedAct(policy).eval(),
+            ExportedPolicy(policy).eval(),
             example,
             dynamo=True,
             external_data=False,
@@ -164,7 +164,7 @@ def write_onnx(policy: Act, camera_size_px: tuple[int, int], path: Path) -> None
 
 
 def golden_samples(
-    policy: Act, corpus: Corpus, camera_size_px: tuple[int, int], count: int = GOLDEN_SAMPLES
+    policy: TrainablePolicy, corpus: Corpus, camera_size_px: tuple[int, int], count: int = GOLDEN_SAMPLES
 ) -> dict[str, NDArray[Any]]:
     """Recorded inputs, evenly spaced over the data, and the policy's actions for them, by array name.
 
@@ -181,9 +181,11 @@ def golden_samples(
         pictures[-1] = np.clip(pictures[-1] + noise, 0, 255).astype(np.uint8)
     with torch.no_grad():
         actions = policy.predict(
-            {camera: torch.from_numpy(pictures) for camera, pictures in images.items()},
-            torch.from_numpy(batch.state),
-            torch.from_numpy(batch.pickup_xy_m),
+            Inputs(
+                {camera: torch.from_numpy(pictures) for camera, pictures in images.items()},
+                torch.from_numpy(batch.state),
+                torch.from_numpy(batch.pickup_xy_m),
+            )
         )
     return {
         **{f"image_{camera}": pictures for camera, pictures in images.items()},
@@ -205,7 +207,7 @@ def _limits(corpus: Corpus) -> dict[str, Range]:
     return {joint: Range(min=float(low[i]), max=float(high[i])) for i, joint in enumerate(JOINTS)}
 
 
-def _provenance(source: Checkpoint, policy: Act, roots: tuple[Path, ...]) -> dict[str, Any]:
+def _provenance(source: Checkpoint, policy: TrainablePolicy, roots: tuple[Path, ...]) -> dict[str, Any]:
     datasets = []
     for root in roots:
         dataset = Dataset(root)

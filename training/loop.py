@@ -26,10 +26,10 @@ from torch import Tensor
 from robot.errors import ConfigError
 from training.augment import augmented, camera_delays, to_device
 from training.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint, save_checkpoint
-from training.config import OptimiserConfig, TrainConfig, load_policy_config
+from training.config import OptimiserConfig, TrainConfig
 from training.data import NO_PICKUP_STD_M, Corpus, in_batches, rows_of_step
-from training.losses import act_loss
-from training.policies.act import Act, Stats
+from training.policies.base import Stats, TrainablePolicy
+from training.policies.registry import build, load_policy_config
 
 VALIDATION_SAMPLES = 2048
 
@@ -99,7 +99,7 @@ class Trainer:
             self.corpus.pickup_given[:] = True  # so that the token of a coordinate learns to mean nothing
 
         torch.manual_seed(config.seed)
-        self.policy = Act(policy_config, self.stats).to(self.device)
+        self.policy = build(policy_config, self.stats).to(self.device)
         if given is not None:
             self.policy.load_state_dict(given.weights(averaged=resumed is None))
         self.optimiser = _optimiser(self.policy, config.optimiser)
@@ -184,39 +184,21 @@ class Trainer:
         torch.manual_seed(int(rng.integers(2**31)))
         rows = rows_of_step(self.train_rows, config.batch_size, config.seed, self.step)
         delays = camera_delays(config.augment, len(rows), len(self.policy.config.cameras), rng)
-        inputs = augmented(self.corpus.gather(rows, delays), config.augment, rng, self.device)
+        inputs, labels = augmented(self.corpus.gather(rows, delays), config.augment, rng, self.device)
         share = learning_rate_share(self.step, config.steps, config.optimiser)
         for group in self.optimiser.param_groups:
             group["lr"] = group["full_lr"] * share
         self.policy.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            output = self.policy(
-                inputs.images,
-                inputs.state,
-                inputs.pickup_xy_m,
-                pickup_present=inputs.pickup_present,
-                actions=inputs.actions,
-                valid=inputs.valid,
-            )
-            target = self.policy.normalise_actions(inputs.actions)
-            loss = act_loss(
-                output.actions.float(),
-                target,
-                inputs.valid,
-                output.mean,
-                output.log_variance,
-                config.kl_weight,
-            )
+            terms = self.policy.loss(inputs, labels)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
+        terms["loss"].backward()
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.optimiser.grad_clip)
         self.optimiser.step()
         self.step += 1
         self._update_average()
         return {
-            "loss": loss.total.detach(),
-            "l1": loss.l1.detach(),
-            "kl": loss.kl.detach(),
+            **{name: value.detach() for name, value in terms.items()},
             "grad_norm": norm.detach(),
             "lr": torch.tensor(config.optimiser.lr * share),
         }
@@ -243,23 +225,21 @@ class Trainer:
         self.policy.eval()
         error, user_error, count = 0.0, np.zeros(self.stats.action_std.shape), 0
         for rows in in_batches(self.validation_rows, 256, VALIDATION_SAMPLES):
-            inputs = to_device(self.corpus.gather(rows), self.device)
-            output = self.policy(
-                inputs.images, inputs.state, inputs.pickup_xy_m, pickup_present=inputs.pickup_present
-            )
-            predicted = output.actions.float()
-            target = self.policy.normalise_actions(inputs.actions)
-            difference = ((predicted - target).abs() * inputs.valid[:, :, None]).sum((0, 1)).cpu().numpy()
-            error += float(difference.mean())
-            user_error += difference * self.stats.action_std
-            count += int(inputs.valid.sum())
+            inputs, labels = to_device(self.corpus.gather(rows), self.device)
+            off = (self.policy.predict(inputs).float() - labels.actions).abs() * labels.valid[:, :, None]
+            difference = off.sum((0, 1)).cpu().numpy()
+            error += float((difference / self.stats.action_std).mean())
+            user_error += difference
+            count += int(labels.valid.sum())
         self.policy.load_state_dict(kept)
         count = max(1, count)
-        return {
-            "val_l1": error / count,
-            "val_l1_arm_deg": float(user_error[:5].mean() / count),
-            "val_l1_gripper_pct": float(user_error[5] / count),
-        }
+        found = {"val_l1": error / count}
+        if self.policy.config.action_space == "joint_position":
+            found["val_l1_arm_deg"] = float(user_error[:5].mean() / count)
+            found["val_l1_gripper_pct"] = float(user_error[5] / count)
+        else:
+            found["val_l1_m"] = float(user_error.mean() / count)
+        return found
 
     def save(self) -> Path:
         """Write a checkpoint of the present step and return its folder."""
@@ -324,7 +304,7 @@ def _check_same_run(checkpoint: Checkpoint | None, config: TrainConfig, data: st
         )
 
 
-def _optimiser(policy: Act, config: OptimiserConfig) -> torch.optim.AdamW:
+def _optimiser(policy: TrainablePolicy, config: OptimiserConfig) -> torch.optim.AdamW:
     backbone = {id(parameter) for parameter in policy.backbone_parameters()}
     trainable = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     groups = [

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Loss:
-    """The loss and what it is made of; all scalars."""
-
-    total: Tensor
-    l1: Tensor
-    """Mean absolute error of the normalised actions over valid steps."""
-    kl: Tensor
 
 
 def l1_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -46,10 +33,10 @@ def act_loss(
     mean: Tensor | None,
     log_variance: Tensor | None,
     kl_weight: float,
-) -> Loss:
-    """L1 plus, where there is a latent, ``kl_weight`` times its KL divergence."""
+) -> dict[str, Tensor]:
+    """``loss``: L1 plus ``kl_weight`` times the KL divergence of the latent, if any; ``l1`` and ``kl``."""
     l1 = l1_loss(predicted, target, valid)
     if mean is None or log_variance is None:
-        return Loss(l1, l1, torch.zeros_like(l1))
+        return {"loss": l1, "l1": l1}
     kl = kl_to_normal(mean, log_variance)
-    return Loss(l1 + kl_weight * kl, l1, kl)
+    return {"loss": l1 + kl_weight * kl, "l1": l1, "kl": kl}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.policies.act import Act, ActConfig, Stats
+from training.policies.act import Act, ActConfig
 from training.policies.backbones import ResNet18Backbone, SmallBackbone, sine_positions
+from training.policies.base import Inputs, Labels, Stats
 from training.policies.images import ImageInput, resize
 
 
@@ -79,17 +80,17 @@ def test_the_policy_repeats_and_depends_on_every_input(tiny: ActConfig) -> None:
     policy = Act(tiny, Stats.identity()).eval()
     images, state, pickup = inputs(tiny)
     with torch.no_grad():
-        actions = policy.predict(images, state, pickup)
+        actions = policy.predict(Inputs(images, state, pickup))
         assert actions.shape == (3, 6, 6)
-        assert torch.equal(actions, policy.predict(images, state, pickup))
+        assert torch.equal(actions, policy.predict(Inputs(images, state, pickup)))
         others = [
             (images, state + 1, pickup),
             (images, state, pickup + 1),
             *(({**images, camera: 255 - images[camera]}, state, pickup) for camera in images),
         ]
         for other in others:
-            assert (policy.predict(*other) - actions).abs().max() > 1e-4
-        one = policy.predict({c: i[1:2] for c, i in images.items()}, state[1:2], pickup[1:2])
+            assert (policy.predict(Inputs(*other)) - actions).abs().max() > 1e-4
+        one = policy.predict(Inputs({c: i[1:2] for c, i in images.items()}, state[1:2], pickup[1:2]))
         np.testing.assert_allclose(one[0], actions[1], atol=1e-5)
 
 
@@ -99,10 +100,10 @@ def test_a_dropped_coordinate_changes_nothing_else(tiny: ActConfig) -> None:
     images, state, pickup = inputs(tiny)
     absent = torch.zeros(3, dtype=torch.bool)
     with torch.no_grad():
-        a = policy(images, state, pickup, pickup_present=absent).actions
-        b = policy(images, state, pickup * 7, pickup_present=absent).actions
-        c = policy(images, state, pickup, pickup_present=~absent).actions
-        d = policy(images, state, pickup).actions
+        a = policy(Inputs(images, state, pickup, absent)).actions
+        b = policy(Inputs(images, state, pickup * 7, absent)).actions
+        c = policy(Inputs(images, state, pickup, ~absent)).actions
+        d = policy(Inputs(images, state, pickup)).actions
     assert torch.equal(a, b) and torch.equal(c, d) and not torch.equal(a, c)
 
 
@@ -117,24 +118,25 @@ def test_normalisation_is_inside(tiny: ActConfig) -> None:
     scaled = Act(tiny, Stats(**values)).eval()
     scaled.load_state_dict({k: v for k, v in plain.state_dict().items() if k not in values}, strict=False)
     images, state, pickup = inputs(tiny)
+    moved = Inputs(images, state * 3 + 5, pickup * 3 + 5)
     with torch.no_grad():
-        expected = plain.predict(images, state, pickup) * 3 + 5
-        np.testing.assert_allclose(scaled.predict(images, state * 3 + 5, pickup * 3 + 5), expected, atol=1e-4)
+        expected = plain.predict(Inputs(images, state, pickup)) * 3 + 5
+        np.testing.assert_allclose(scaled.predict(moved), expected, atol=1e-4)
 
 
 def test_the_latent_ignores_padding_and_is_zero_without_actions(tiny: ActConfig) -> None:
     torch.manual_seed(0)
     policy = Act(tiny, Stats.identity()).eval()
     images, state, pickup = inputs(tiny)
-    actions = torch.randn(3, 6, 6)
+    seen, actions = Inputs(images, state, pickup), torch.randn(3, 6, 6)
     valid = torch.ones(3, 6, dtype=torch.bool)
     valid[:, 4:] = False
     padded = actions.clone()
     padded[:, 4:] = 100.0
     with torch.no_grad():
-        a = policy(images, state, pickup, actions=actions, valid=valid)
-        b = policy(images, state, pickup, actions=padded, valid=valid)
-        c = policy(images, state, pickup)
+        a = policy(seen, Labels(actions, valid))
+        b = policy(seen, Labels(padded, valid))
+        c = policy(seen)
     np.testing.assert_allclose(a.mean, b.mean, atol=1e-5)
     np.testing.assert_allclose(a.log_variance, b.log_variance, atol=1e-5)
     assert c.mean is None and not torch.allclose(a.actions, c.actions)
@@ -145,7 +147,8 @@ def test_every_parameter_is_trained(tiny: ActConfig) -> None:
     policy = Act(tiny, Stats.identity())
     images, state, pickup = inputs(tiny)
     present = torch.tensor([True, False, True])
-    output = policy(images, state, pickup, pickup_present=present, actions=torch.randn(3, 6, 6))
+    labels = Labels(torch.randn(3, 6, 6), torch.ones(3, 6, dtype=torch.bool))
+    output = policy(Inputs(images, state, pickup, present), labels)
     (output.actions.square().sum() + output.mean.sum() + output.log_variance.sum()).backward()
     assert [name for name, p in policy.named_parameters() if p.grad is None] == []
     backbone = {id(p) for p in policy.backbone_parameters()}
@@ -153,7 +156,7 @@ def test_every_parameter_is_trained(tiny: ActConfig) -> None:
 
 
 def test_the_shipped_small_policy_has_about_a_million_parameters() -> None:
-    from training.config import load_policy_config
+    from training.policies.registry import load_policy_config
 
     policy = Act(load_policy_config("act_small"), Stats.identity())
     assert 1.0e6 < sum(p.numel() for p in policy.parameters()) < 1.3e6

@@ -33,7 +33,7 @@ def batch_of(size: int) -> Batch:
 
 def test_switched_off_it_changes_nothing() -> None:
     batch = batch_of(4)
-    inputs = augmented(batch, OFF, np.random.default_rng(0), CPU)
+    inputs, _ = augmented(batch, OFF, np.random.default_rng(0), CPU)
     np.testing.assert_array_equal(inputs.images["wrist"], batch.images["wrist"])
     np.testing.assert_array_equal(inputs.state, batch.state)
     np.testing.assert_array_equal(inputs.pickup_xy_m, batch.pickup_xy_m)
@@ -43,7 +43,7 @@ def test_switched_off_it_changes_nothing() -> None:
 def test_coordinates_are_partly_noisy_and_partly_clean() -> None:
     batch = batch_of(4000)
     config = OFF.model_copy(update={"pickup_noise_m": 0.01, "pickup_noisy_share": 0.6, "pickup_dropout": 0.1})
-    inputs = augmented(batch, config, np.random.default_rng(0), CPU)
+    inputs, _ = augmented(batch, config, np.random.default_rng(0), CPU)
     error = inputs.pickup_xy_m.numpy() - batch.pickup_xy_m
     noisy = np.abs(error).max(1) > 1e-6
     assert noisy.mean() == pytest.approx(0.6, abs=0.03)
@@ -54,17 +54,17 @@ def test_coordinates_are_partly_noisy_and_partly_clean() -> None:
 def test_a_coordinate_that_was_not_given_is_never_present() -> None:
     batch = replace(batch_of(400), pickup_given=np.arange(400) % 2 == 0)
     config = OFF.model_copy(update={"pickup_dropout": 0.5})
-    present = augmented(batch, config, np.random.default_rng(0), CPU).pickup_present.numpy()
+    present = augmented(batch, config, np.random.default_rng(0), CPU)[0].pickup_present.numpy()
     assert not present[1::2].any() and 0.3 < present[::2].mean() < 0.7
-    np.testing.assert_array_equal(to_device(batch, CPU).pickup_present, batch.pickup_given)
+    np.testing.assert_array_equal(to_device(batch, CPU)[0].pickup_present, batch.pickup_given)
 
 
 def test_labels_stay_clean_and_a_seed_repeats() -> None:
     batch = batch_of(8)
-    a = augmented(batch, AugmentConfig(), np.random.default_rng(5), CPU)
-    b = augmented(batch, AugmentConfig(), np.random.default_rng(5), CPU)
-    c = augmented(batch, AugmentConfig(), np.random.default_rng(6), CPU)
-    np.testing.assert_array_equal(a.actions, batch.actions)
+    a, labels = augmented(batch, AugmentConfig(), np.random.default_rng(5), CPU)
+    b, _ = augmented(batch, AugmentConfig(), np.random.default_rng(5), CPU)
+    c, _ = augmented(batch, AugmentConfig(), np.random.default_rng(6), CPU)
+    np.testing.assert_array_equal(labels.actions, batch.actions)
     assert torch.equal(a.images["wrist"], b.images["wrist"]) and torch.equal(a.state, b.state)
     assert not torch.equal(a.images["wrist"], c.images["wrist"])
 
@@ -75,11 +75,11 @@ def test_brightness_and_contrast_stay_in_range_and_act_on_whole_pictures() -> No
         ("state", "pickup_xy_m", "actions", "valid", "pickup_given")),
     )  # fmt: skip
     config = OFF.model_copy(update={"brightness": 0.1})
-    pictures = augmented(grey, config, np.random.default_rng(0), CPU).images["wrist"].flatten(1)
+    pictures = augmented(grey, config, np.random.default_rng(0), CPU)[0].images["wrist"].flatten(1)
     assert pictures.std(1).max() == 0
     assert 100 < pictures.min() < 106 and 148 < pictures.max() < 154
     strong = OFF.model_copy(update={"brightness": 1.0, "contrast": 0.9})
-    pictures = augmented(batch_of(50), strong, np.random.default_rng(0), CPU).images["wrist"]
+    pictures = augmented(batch_of(50), strong, np.random.default_rng(0), CPU)[0].images["wrist"]
     assert pictures.min() >= 0 and pictures.max() <= 255
 
 
@@ -99,5 +99,5 @@ def test_delays_cover_their_range() -> None:
 
 
 def test_to_device_keeps_types() -> None:
-    inputs = to_device(batch_of(2), CPU)
-    assert inputs.images["wrist"].dtype == torch.uint8 and inputs.valid.dtype == torch.bool
+    inputs, labels = to_device(batch_of(2), CPU)
+    assert inputs.images["wrist"].dtype == torch.uint8 and labels.valid.dtype == torch.bool

@@ -6,7 +6,8 @@ import pytest
 
 from robot.config import config_root
 from robot.errors import ConfigError
-from training.config import load_policy_config, load_train_config
+from training.config import load_train_config
+from training.policies.registry import load_policy_config
 
 
 def test_the_shipped_configurations_are_right() -> None:

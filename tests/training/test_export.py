@@ -15,6 +15,7 @@ from training.config import TrainConfig
 from training.data import Corpus
 from training.export import enlarged, export_bundle, golden_samples
 from training.loop import train
+from training.policies.base import Inputs
 
 
 @pytest.mark.slow  # the exporter itself takes ten seconds
@@ -38,9 +39,11 @@ def test_a_bundle_gives_what_the_policy_gives(train_config: TrainConfig, tmp_pat
     policy = load_checkpoint(result.checkpoint).build()
     with torch.no_grad():
         expected = policy.predict(
-            {name: torch.from_numpy(image)[None] for name, image in images.items()},
-            torch.from_numpy(state)[None],
-            torch.from_numpy(pickup)[None],
+            Inputs(
+                {name: torch.from_numpy(image)[None] for name, image in images.items()},
+                torch.from_numpy(state)[None],
+                torch.from_numpy(pickup)[None],
+            )
         )[0]
     np.testing.assert_allclose(chunk, expected.numpy(), atol=1e-3)
     again = export_bundle(result.checkpoint, out, camera_size_px=(32, 32))
@@ -64,7 +67,7 @@ def test_golden_samples_show_a_wrong_resize(
     def error(pictures: dict[str, np.ndarray]) -> np.ndarray:
         tensors = {camera: torch.from_numpy(values) for camera, values in pictures.items()}
         with torch.no_grad():
-            actions = policy.predict(tensors, state, pickup).numpy()
+            actions = policy.predict(Inputs(tensors, state, pickup)).numpy()
         return np.abs(actions - golden["actions"]).max((1, 2))
 
     assert error(images).max() < 1e-3

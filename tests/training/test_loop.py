@@ -14,6 +14,7 @@ from robot.recording.writer import DatasetWriter
 from training.checkpoint import load_checkpoint
 from training.config import OptimiserConfig, TrainConfig
 from training.loop import Trainer, learning_rate_share, train
+from training.policies.base import Inputs
 
 
 def changed(config: TrainConfig, **values: object) -> TrainConfig:
@@ -177,5 +178,6 @@ def test_without_pickup_points_a_policy_learns_to_heed_none(
     trainer.run()
     images = {camera: torch.zeros(2, 32, 32, 3) for camera in ("wrist", "overhead")}
     with torch.no_grad():
-        near, far = trainer.policy.predict(images, torch.zeros(2, 6), torch.tensor([[0.1, 0.1], [0.3, -0.2]]))
+        pickups = torch.tensor([[0.1, 0.1], [0.3, -0.2]])
+        near, far = trainer.policy.predict(Inputs(images, torch.zeros(2, 6), pickups))
     torch.testing.assert_close(near, far, atol=1e-4, rtol=0.0)

@@ -36,5 +36,5 @@ def test_the_total_is_l1_and_weighted_kl() -> None:
     predicted, target, valid = torch.zeros(1, 2, 6), torch.ones(1, 2, 6), torch.ones(1, 2, dtype=torch.bool)
     mean, log_variance = torch.ones(1, 4), torch.zeros(1, 4)
     loss = act_loss(predicted, target, valid, mean, log_variance, 10.0)
-    assert loss.kl.item() == pytest.approx(2.0) and loss.total.item() == pytest.approx(21.0)
-    assert act_loss(predicted, target, valid, None, None, 10.0).total.item() == pytest.approx(1.0)
+    assert loss["kl"].item() == pytest.approx(2.0) and loss["loss"].item() == pytest.approx(21.0)
+    assert act_loss(predicted, target, valid, None, None, 10.0)["loss"].item() == pytest.approx(1.0)

@@ -11,33 +11,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from robot.config import StrictModel
 from robot.joints import N_JOINTS
-from robot.seams import Float32Array
+from training.losses import act_loss
 from training.policies.backbones import ResNet18Backbone, SmallBackbone, sine_positions
+from training.policies.base import COORDINATES, Inputs, Labels, PolicyShape, Stats, TrainablePolicy
 from training.policies.images import ImageInput
 from training.policies.transformer import DecoderLayer, EncoderLayer
 
-COORDINATES = 2
-"""The pickup point is (x_m, y_m)."""
 
-
-class ActConfig(StrictModel):
+class ActConfig(PolicyShape):
     """Shape of an ACT policy. The defaults are the small one that two CPU cores can train."""
 
     type: Literal["act"] = "act"
-    cameras: tuple[str, ...] = ("wrist", "overhead")
-    image_height_px: int = Field(default=96, ge=32, le=1080)
-    image_width_px: int = Field(default=128, ge=32, le=1920)
     backbone: Literal["small", "resnet18"] = "small"
     pretrained: bool = False
     """ImageNet weights for resnet18 (downloaded by torchvision on first use)."""
-    chunk_size: int = Field(default=40, ge=2, le=400)
     d_model: int = Field(default=128, ge=16, le=2048, multiple_of=4)
     heads: int = Field(default=4, ge=1, le=32)
     d_ff: int = Field(default=256, ge=16)
@@ -47,24 +39,8 @@ class ActConfig(StrictModel):
     use_vae: bool = False
     vae_layers: int = Field(default=2, ge=1, le=12)
     latent_dim: int = Field(default=32, ge=1, le=512)
-
-
-@dataclass(frozen=True)
-class Stats:
-    """Mean and standard deviation of each number that the policy reads or writes, user units and metres."""
-
-    state_mean: Float32Array
-    state_std: Float32Array
-    action_mean: Float32Array
-    action_std: Float32Array
-    pickup_mean: Float32Array
-    pickup_std: Float32Array
-
-    @classmethod
-    def identity(cls) -> Stats:
-        """Statistics that change nothing."""
-        zeros, ones = np.zeros(N_JOINTS, np.float32), np.ones(N_JOINTS, np.float32)
-        return cls(zeros, ones, zeros, ones, zeros[:COORDINATES], ones[:COORDINATES])
+    kl_weight: float = Field(default=10.0, ge=0.0)
+    """Weight of the latent's KL divergence beside the L1; only with the VAE."""
 
 
 @dataclass(frozen=True)
@@ -78,22 +54,14 @@ class ActOutput:
     log_variance: Tensor | None
 
 
-class Act(nn.Module):
+class Act(TrainablePolicy):
     """The policy. Inputs are in user units and metres: normalisation is inside."""
 
-    state_mean: Tensor
-    state_std: Tensor
-    action_mean: Tensor
-    action_std: Tensor
-    pickup_mean: Tensor
-    pickup_std: Tensor
+    config: ActConfig
 
     def __init__(self, config: ActConfig, stats: Stats) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, stats)
         d = config.d_model
-        for name, values in vars(stats).items():
-            self.register_buffer(name, torch.tensor(np.asarray(values, np.float32)))
         self.image_input = ImageInput(config.image_height_px, config.image_width_px)
         self.backbones = nn.ModuleDict(self._backbones(config))
         self.camera_embedding = nn.Parameter(torch.zeros(len(config.cameras), d))
@@ -107,7 +75,7 @@ class Act(nn.Module):
         self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(d)
         self.queries = nn.Parameter(torch.randn(config.chunk_size, d))
-        self.action_head = nn.Linear(d, N_JOINTS)
+        self.action_head = nn.Linear(d, config.action_width)
         self.vae = LatentEncoder(config) if config.use_vae else None
 
     @staticmethod
@@ -121,36 +89,18 @@ class Act(nn.Module):
         """The parameters that get the backbone's own learning rate."""
         return list(self.backbones.parameters())
 
-    def forward(
-        self,
-        images: dict[str, Tensor],
-        state: Tensor,
-        pickup_xy_m: Tensor,
-        *,
-        pickup_present: Tensor | None = None,
-        actions: Tensor | None = None,
-        valid: Tensor | None = None,
-    ) -> ActOutput:
-        """One pass; with ``actions`` the latent comes from them, without it is zero.
-
-        Args:
-            images: camera name -> (B, H, W, 3), uint8 or float, 0..255.
-            state: (B, 6), user units.
-            pickup_xy_m: (B, 2), metres, base frame.
-            pickup_present: (B,) bool; False replaces the coordinate's token by a learned "not given".
-            actions: (B, K, 6), user units; only used with the VAE.
-            valid: (B, K) bool, False for steps after the episode's end.
-        """
-        state = (state - self.state_mean) / self.state_std
-        pickup = self.pickup_token((pickup_xy_m - self.pickup_mean) / self.pickup_std)
-        if pickup_present is not None:
-            pickup = torch.where(pickup_present[:, None], pickup, self.pickup_absent)
+    def forward(self, inputs: Inputs, labels: Labels | None = None) -> ActOutput:
+        """One pass; with ``labels`` (and a VAE) the latent comes from the actions, without it is zero."""
+        state = (inputs.state - self.state_mean) / self.state_std
+        pickup = self.pickup_token((inputs.pickup_xy_m - self.pickup_mean) / self.pickup_std)
+        if inputs.pickup_present is not None:
+            pickup = torch.where(inputs.pickup_present[:, None], pickup, self.pickup_absent)
         state_token = self.state_token(state)
 
         mean = log_variance = None
         latent = state.new_zeros(state.shape[0], self.config.latent_dim)
-        if self.vae is not None and actions is not None:
-            mean, log_variance = self.vae(state, self.normalise_actions(actions), valid)
+        if self.vae is not None and labels is not None:
+            mean, log_variance = self.vae(state, self.normalise_actions(labels.actions), labels.valid)
             latent = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
 
         tokens = [torch.stack([self.latent_token(latent), state_token, pickup], dim=1)]
@@ -158,7 +108,7 @@ class Act(nn.Module):
         condition = state_token + pickup
         for index, camera in enumerate(self.config.cameras):
             backbone = self.backbones["shared" if self.config.backbone == "resnet18" else camera]
-            image_tokens, image_positions = backbone(self.image_input(images[camera]), condition)
+            image_tokens, image_positions = backbone(self.image_input(inputs.images[camera]), condition)
             tokens.append(image_tokens)
             positions.append(image_positions + self.camera_embedding[index])
         memory, memory_positions = torch.cat(tokens, dim=1), torch.cat(positions)
@@ -169,14 +119,22 @@ class Act(nn.Module):
             queries = decoder_layer(queries, self.queries, memory, memory_positions)
         return ActOutput(self.action_head(self.decoder_norm(queries)), mean, log_variance)
 
-    def normalise_actions(self, actions: Tensor) -> Tensor:
-        """User units to what the action head is trained on."""
-        return (actions - self.action_mean) / self.action_std
+    def loss(self, inputs: Inputs, labels: Labels) -> dict[str, Tensor]:
+        """L1 and, with the VAE, ``kl_weight`` times the latent's KL divergence."""
+        output = self(inputs, labels)
+        target = self.normalise_actions(labels.actions)
+        return act_loss(
+            output.actions.float(),
+            target,
+            labels.valid,
+            output.mean,
+            output.log_variance,
+            self.config.kl_weight,
+        )
 
-    def predict(self, images: dict[str, Tensor], state: Tensor, pickup_xy_m: Tensor) -> Tensor:
+    def predict(self, inputs: Inputs) -> Tensor:
         """Chunks in user units, (B, K, 6), with the latent at zero."""
-        normalised = self.forward(images, state, pickup_xy_m).actions
-        return normalised * self.action_std + self.action_mean
+        return self.restore_actions(self(inputs).actions)
 
 
 class LatentEncoder(nn.Module):
@@ -187,7 +145,7 @@ class LatentEncoder(nn.Module):
         d = config.d_model
         self.cls = nn.Parameter(torch.randn(1, d))
         self.state = nn.Linear(N_JOINTS, d)
-        self.action = nn.Linear(N_JOINTS, d)
+        self.action = nn.Linear(config.action_width, d)
         layer = (d, config.heads, config.d_ff, config.dropout)
         self.layers = nn.ModuleList(EncoderLayer(*layer) for _ in range(config.vae_layers))
         self.out = nn.Linear(d, 2 * config.latent_dim)
