@@ -28,6 +28,9 @@ PARITY_USER: dict[str, float] = {"fp32": 0.05, "fp16": 0.5, "int8": 3.0}
 """Largest difference from the golden outputs, degrees or percent. fp32 differs by rounding only (about
 1e-4, with TF32 on a GPU about 1e-2); a servo's tick is 0.09 degrees."""
 
+PARITY_M: dict[str, float] = {"fp32": 1e-4, "fp16": 1e-3, "int8": 5e-3}
+"""The same where actions are metres: about what those degrees move the tool of an outstretched arm."""
+
 RANGE_TOLERANCE_USER = 2.0
 """So far, degrees or percent, a goal in the data may lie beyond what the robot may do: the gate clamps it
 there, by less than the calibrations of two arms differ."""
@@ -44,7 +47,7 @@ class Bundle:
     policy: OnnxPolicy
     precision: Precision
     parity_user: float
-    """Largest difference from the golden outputs on this machine, user units."""
+    """Largest difference from the golden outputs on this machine, units of the actions."""
 
 
 def load_bundle(
@@ -82,11 +85,16 @@ def load_bundle(
         raise BundleError(f"{folder} has no {precision} model ({model}), only {', '.join(manifest.files)}")
     engines = None if cache is None else cache / manifest.files[model][:16]
     policy = OnnxPolicy(folder / model, manifest, provider=provider, threads=threads, cache=engines)
-    parity = check_golden(policy, folder / GOLDEN_FILE, PARITY_USER[precision])
+    parity = check_golden(policy, folder / GOLDEN_FILE, parity_allowed(manifest, precision))
     for _ in range(WARM_UP_RUNS):
         policy.run(_zeros(manifest))
     policy.forget_latency()
     return Bundle(folder, manifest, policy, precision, parity)
+
+
+def parity_allowed(manifest: Manifest, precision: Precision) -> float:
+    """Largest difference from the golden outputs, in the units of the policy's actions."""
+    return (PARITY_USER if manifest.action_space == "joint_position" else PARITY_M)[precision]
 
 
 def check_names(folder: Path, manifest: Manifest) -> None:
@@ -150,7 +158,7 @@ def check_golden(policy: OnnxPolicy, path: Path, tolerance_user: float) -> float
     """Run the recorded inputs and compare with what training gave for them.
 
     Returns:
-        The largest difference in user units.
+        The largest difference, in the units of the actions.
 
     Raises:
         BundleError: it exceeds ``tolerance_user``, or the file does not hold samples of this policy.
@@ -158,13 +166,14 @@ def check_golden(policy: OnnxPolicy, path: Path, tolerance_user: float) -> float
     inputs = policy.manifest.input_shapes()
     golden = _read_golden(path, {**inputs, **policy.manifest.output_shapes()})
     worst = 0.0
+    unit = "(degrees or percent)" if policy.manifest.action_space == "joint_position" else "m"
     for index, expected in enumerate(golden["actions"]):
         actions = policy.run({name: golden[name][index] for name in inputs})
         difference = np.abs(actions - expected).max()
         if not difference <= tolerance_user:  # also for NaN
             raise BundleError(
                 f"golden sample {index}: this machine's actions differ from training's by {difference:.3g} "
-                f"(degrees or percent), allowed are {tolerance_user}: do not use this bundle here"
+                f"{unit}, allowed are {tolerance_user}: do not use this bundle here"
             )
         worst = max(worst, float(difference))
     return worst

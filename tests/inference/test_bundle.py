@@ -15,7 +15,7 @@ from inference.bundle import check_robot, load_bundle
 from inference.manifest import read_manifest, sha256_of
 from robot.config import CameraConfig, RobotConfig, load_robot
 from robot.errors import BundleError
-from robot.joints import JOINTS
+from robot.joints import JOINTS, UNITS
 from robot.seams import Observation
 from services.shipped import default_policy
 from tests.inference.toy import CHUNK, HEIGHT, WIDTH, rehash, toy_actions, write_bundle, write_model
@@ -87,6 +87,15 @@ def no_model(folder: Path) -> None:
         (edit(joints=["gripper"]), "joints must be shoulder_pan"),
         (edit(units={"gripper": "deg"}), "units must be"),
         (edit(conditioning=["x"]), "conditioning must be pickup_x_m"),
+        (edit(conditioning=[]), "input 'pickup_xy_m', which the manifest does not describe"),
+        (edit(reads_state=False), "input 'state', which the manifest does not describe"),
+        (
+            edit(observation_steps=2),
+            r"'image_wrist' is .*\(32, 48, 3\), the manifest says .*\(2, 32, 48, 3\)",
+        ),
+        (edit(action_space="tool_delta_xyz"), r"units must be .*'tool': 'm'"),
+        (edit(action_space="tool_delta_xy", units={**UNITS, "tool": "m"}), r"\(10, 6\), .*\(10, 2\)"),
+        (edit(start_pose={"gripper": 1.0}), "start_pose must name every joint"),
         (edit(chunk_size=11), r"output 'actions' is .*\(10, 6\), the manifest says .*\(11, 6\)"),
         (edit(cameras=[]), "input 'image_wrist', which the manifest does not describe"),
         (
