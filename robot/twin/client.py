@@ -60,8 +60,16 @@ class TwinControl:
         """Lay the middle of a printed single marker on a point of the table."""
         return self._do("place_marker", marker=marker, x_m=x_m, y_m=y_m, yaw_rad=yaw_rad)
 
+    def place_disc(self, x_m: float, y_m: float) -> dict[str, Any]:
+        """Lay the middle of the disc on a point of the table."""
+        return self._do("place_disc", x_m=x_m, y_m=y_m)
+
+    def remove_disc(self) -> dict[str, Any]:
+        """Take the disc away."""
+        return self._do("remove_disc")
+
     def remove_props(self) -> dict[str, Any]:
-        """Take board and markers away."""
+        """Take board, markers and disc away."""
         return self._do("remove_props")
 
     def set_leader(self, user: FloatArray) -> dict[str, Any]:

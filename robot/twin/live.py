@@ -243,6 +243,10 @@ class LiveTwin:
             case "place_marker":
                 marker = int(command.pop("marker"))
                 world.props.place_marker(marker, **_floats(command, "x_m", "y_m", "yaw_rad"))
+            case "place_disc":
+                world.props.place_disc(**_floats(command, "x_m", "y_m"))
+            case "remove_disc":
+                world.props.remove_disc()
             case "remove_props":
                 world.props.remove()
             case "leader":

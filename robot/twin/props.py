@@ -1,4 +1,4 @@
-"""Paper in the twin's world: the printed board and single markers. Cameras see it, nothing touches it.
+"""Paper in the twin's world: the printed board, single markers, a disc. Cameras see it, nothing touches it.
 
 They are in the renderer's model only. The world knows where they are and hands that on with its positions;
 while none is placed they are not drawn, and pictures are what they were without them.
@@ -17,14 +17,20 @@ from robot.errors import TwinError
 from robot.seams import ByteArray, FloatArray
 
 GROUP = 5
-"""Geom group of the paper: drawn only while some of it is placed."""
+"""Geom group of the printed paper: drawn only while some of it is placed."""
+DISC_GROUP = 4
+"""Geom group of the disc, which has no texture: drawn only while it is placed."""
+DISC_RADIUS_M = 0.030
+DISC_RGBA = (0.10, 0.28, 0.72, 1.0)
+"""Blue: neither the cube's red nor the orange and grey of what else is there."""
 SCALE = 2
 """Texture pixels to each pixel of the printed image, so that smoothing does not reach far into a cell."""
 HALF_THICKNESS_M = 0.0001
-PROPS = ("board", *(f"marker_{marker}" for marker in printed.TOUCH_IDS))
+PROPS = ("board", *(f"marker_{marker}" for marker in printed.TOUCH_IDS), "disc")
 AWAY = (0.0, 0.0, -5.0, 1.0, 0.0, 0.0, 0.0)
 """Pose of what is not placed: far below the floor."""
 _LOWEST_M = -1.0
+_DISC = PROPS.index("disc")
 FLAT = (math.sqrt(0.5), 0.0, 0.0, -math.sqrt(0.5))
 """Quaternion of paper on the table that is read from where the base stands: its top points to +x."""
 
@@ -85,6 +91,24 @@ class Props:
         turn = (math.cos(half), 0.0, 0.0, math.sin(half))
         self._place(1 + printed.TOUCH_IDS.index(marker), (x_m, y_m, HALF_THICKNESS_M), turn)
 
+    def place_disc(self, x_m: float, y_m: float) -> None:
+        """Lay the middle of the disc, which says where something shall come, on a point of the table.
+
+        Raises:
+            TwinError: a number is not finite.
+        """
+        self._place(_DISC, (x_m, y_m, HALF_THICKNESS_M), AWAY[3:])
+
+    def remove_disc(self) -> None:
+        """Take the disc away, and leave the rest."""
+        self._poses[_DISC] = AWAY
+
+    @property
+    def disc_xy_m(self) -> FloatArray | None:
+        """Middle of the disc, base frame, shape (2,); ``None`` while it is away."""
+        x, y, z = self._poses[_DISC, :3]
+        return None if z < _LOWEST_M else np.array([x, y])
+
     def _place(self, index: int, position_m: Sequence[float], rotation: Sequence[float]) -> None:
         quaternion = _numbers(rotation, 4)
         length = float(np.linalg.norm(quaternion))
@@ -107,8 +131,18 @@ def add_paper(spec: mujoco.MjSpec) -> None:
     offset = (sheet / 2 - middle) * [1, -1] / 1000.0
     _add(spec, PROPS[0], printed.board_sheet_image(), sheet, offset)
     cut = np.full(2, printed.TOUCH_CUT_MM)
-    for name, marker in zip(PROPS[1:], printed.TOUCH_IDS, strict=True):
+    for name, marker in zip(PROPS[1:_DISC], printed.TOUCH_IDS, strict=True):
         _add(spec, name, printed.marker_sheet_image(marker), cut, np.zeros(2))
+    disc = spec.worldbody.add_body(name="disc", mocap=True, pos=AWAY[:3])
+    disc.add_geom(
+        name="disc",
+        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+        size=[DISC_RADIUS_M, HALF_THICKNESS_M, 0.0],
+        rgba=DISC_RGBA,
+        group=DISC_GROUP,
+        contype=0,
+        conaffinity=0,
+    )
 
 
 def _add(spec: mujoco.MjSpec, name: str, image: ByteArray, size_mm: FloatArray, offset_m: FloatArray) -> None:
@@ -141,4 +175,6 @@ class PaperView:
         """Take over :attr:`Props.state`."""
         poses = state.reshape(len(PROPS), 7)
         data.mocap_pos[self._rows], data.mocap_quat[self._rows] = poses[:, :3], poses[:, 3:]
-        option.geomgroup[GROUP] = int(poses[:, 2].max() > _LOWEST_M)
+        placed = poses[:, 2] > _LOWEST_M
+        option.geomgroup[GROUP] = int(placed[:_DISC].any())
+        option.geomgroup[DISC_GROUP] = int(placed[_DISC])

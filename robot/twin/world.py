@@ -323,9 +323,11 @@ class World:
             x, y, z = (float(v) for v in self.data.qpos[address : address + 3])
             return {"x_m": x, "y_m": y, "z_m": z}
 
+        disc = self.props.disc_xy_m
         return {
             "cube": place(self._cube) | {"yaw_rad": self.cube_yaw_rad},
             "confuser": place(self._confuser) if self._confuser_present else None,
+            "disc": None if disc is None else {"x_m": float(disc[0]), "y_m": float(disc[1])},
             "bowl": {"x_m": float(self._bowl_xy[0]), "y_m": float(self._bowl_xy[1])},
             "cube_in_bowl": self.cube_in_bowl,
         }

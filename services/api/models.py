@@ -81,15 +81,16 @@ class CubePlace(TablePoint):
 
 
 class TwinRequest(Request):
-    """What to place on the twin's table. What is left out stays; ``"confuser": null`` takes it away."""
+    """What to place on the twin's table. What is left out stays; ``null`` takes confuser or disc away."""
 
     cube: CubePlace | None = None
     confuser: TablePoint | None = None
+    disc: TablePoint | None = None
 
     @model_validator(mode="after")
     def _something(self) -> TwinRequest:
         if not self.model_fields_set:
-            raise ValueError("give cube or confuser")
+            raise ValueError("give cube, confuser or disc")
         if "cube" in self.model_fields_set and self.cube is None:
             raise ValueError("cube cannot be null")
         return self

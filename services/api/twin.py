@@ -33,21 +33,22 @@ def _control(context: Context) -> Path:
 
 @router.get("", summary="What lies on the twin's table")
 async def truth(context: Ctx) -> dict[str, Any]:
-    """Where cube, confuser and bowl are, and whether the cube is in the bowl."""
+    """Where cube, confuser, disc and bowl are, and whether the cube is in the bowl."""
     answer = await command_twin(context, {"op": "truth"})
     return {key: value for key, value in answer.items() if key != "ok"}
 
 
 @router.put("", summary="Place things on the twin's table")
 async def place(request: TwinRequest, context: Ctx) -> dict[str, Any]:
-    """Place the cube or the confuser; ``"confuser": null`` takes it away. Answers like GET."""
+    """Place cube, confuser or disc; ``null`` takes confuser or disc away. Answers like GET."""
     _control(context)
     if request.cube is not None:
         _accepted(await command_twin(context, {"op": "place_cube", **request.cube.model_dump()}))
-    if request.confuser is not None:
-        _accepted(await command_twin(context, {"op": "place_confuser", **request.confuser.model_dump()}))
-    elif "confuser" in request.model_fields_set:
-        _accepted(await command_twin(context, {"op": "remove_confuser"}))
+    for name, point in (("confuser", request.confuser), ("disc", request.disc)):
+        if point is not None:
+            _accepted(await command_twin(context, {"op": f"place_{name}", **point.model_dump()}))
+        elif name in request.model_fields_set:
+            _accepted(await command_twin(context, {"op": f"remove_{name}"}))
     return await truth(context)
 
 

@@ -361,6 +361,11 @@ def test_the_twin_is_placed_and_read(service: Service) -> None:
     placed = service.http.put("/v1/twin", json=body).json()
     assert placed["cube"]["y_m"] == -0.1 and placed["confuser"]["x_m"] == 0.25
     assert service.http.put("/v1/twin", json={"confuser": None}).json()["confuser"] is None
+    service.twin.commands.clear()
+    service.http.put("/v1/twin", json={"disc": {"x_m": 0.2, "y_m": 0.1}})
+    service.http.put("/v1/twin", json={"disc": None})
+    done = [command for command in service.twin.commands if command["op"] != "truth"]
+    assert done == [{"op": "place_disc", "x_m": 0.2, "y_m": 0.1}, {"op": "remove_disc"}]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,27 @@ def test_paper_is_seen_where_it_is_placed_and_nothing_is_left_of_it() -> None:
         renderer.close()
 
 
+def test_the_disc_is_where_it_is_said_to_be_and_not_of_the_cubes_colour() -> None:
+    world, renderer = World(), Renderer()
+    try:
+        before = renderer.render(world.render_state(), "overhead")
+        world.props.place_disc(0.30, 0.10)
+        assert world.truth()["disc"] == {"x_m": 0.30, "y_m": 0.10}
+        placed = renderer.render(world.render_state(), "overhead")
+        rows, columns = np.nonzero((placed != before).any(axis=2))
+        # The overhead camera looks straight down: up is +x, right is -y, 1.423 mm a pixel on the table.
+        middle_m = 0.20 - (rows.mean() - 239.5) * 0.001423, -0.05 - (columns.mean() - 319.5) * 0.001423
+        assert middle_m == pytest.approx((0.30, 0.10), abs=0.002)
+        assert len(rows) * 0.001423**2 == pytest.approx(np.pi * 0.030**2, rel=0.05)
+        red, _, blue = placed[rows, columns].astype(float).mean(axis=0)
+        assert blue > 2 * red
+        world.props.remove_disc()
+        assert world.truth()["disc"] is None
+        assert (renderer.render(world.render_state(), "overhead") == before).all()
+    finally:
+        renderer.close()
+
+
 def test_physics_knows_no_paper() -> None:
     with_board, without = World(), World()
     with_board.place_board((0.24, 0.0, 0.02))
