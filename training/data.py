@@ -109,9 +109,12 @@ class Corpus:
 
     def open_images(self, progress: Callable[[int], None] = lambda frames: None) -> None:
         """Decode or open the pictures; needed before ``gather``."""
-        size = (self.policy.image_height_px, self.policy.image_width_px)
+        sizes = {camera: self.policy.picture_size_px(camera) for camera in self.policy.cameras}
         self._images = [
-            open_images(dataset, self.policy.cameras, *size, self._cache_root, progress)
+            {
+                camera: open_images(dataset, (camera,), *size, self._cache_root, progress)[camera]
+                for camera, size in sizes.items()
+            }
             for dataset in self._datasets
         ]
 
@@ -158,7 +161,7 @@ class Corpus:
         return Batch(images, self.state[rows], self.pickup_xy_m[rows], self.action[steps], valid, given)
 
     def _pictures(self, camera: str, rows: IntArray) -> ByteArray:
-        result = np.empty((len(rows), self.policy.image_height_px, self.policy.image_width_px, 3), np.uint8)
+        result = np.empty((len(rows), *self.policy.picture_size_px(camera), 3), np.uint8)
         part = np.searchsorted(self._part_starts, rows, side="right") - 1
         for number in np.unique(part):
             mine = np.flatnonzero(part == number)

@@ -51,6 +51,11 @@ class PolicyShape(StrictModel):
         """Numbers in one action."""
         return ACTION_WIDTHS[self.action_space]
 
+    def picture_size_px(self, camera: str) -> tuple[int, int]:
+        """(height, width) of a camera's pictures as they are kept for training."""
+        del camera  # a policy that looks closer at one of them says so
+        return self.image_height_px, self.image_width_px
+
 
 @dataclass(frozen=True)
 class Inputs:
