@@ -55,12 +55,12 @@ def augmented(
 
 
 def _toned(images: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
-    """Contrast and brightness, each drawn once per picture."""
+    """Contrast and brightness, each drawn once per sample: a history is seen in one light."""
     if not config.brightness and not config.contrast:
         return images
-    batch = len(images)
-    contrast = 1.0 + rng.uniform(-config.contrast, config.contrast, (batch, 1, 1, 1))
-    brightness = 255.0 * rng.uniform(-config.brightness, config.brightness, (batch, 1, 1, 1))
+    each = (len(images), *(1,) * (images.ndim - 1))
+    contrast = 1.0 + rng.uniform(-config.contrast, config.contrast, each)
+    brightness = 255.0 * rng.uniform(-config.brightness, config.brightness, each)
     offset = 127.5 * (1.0 - contrast) + brightness
     scale = torch.from_numpy(contrast.astype(np.float32)).to(images.device)
     bias = torch.from_numpy(offset.astype(np.float32)).to(images.device)
@@ -68,23 +68,25 @@ def _toned(images: Tensor, config: AugmentConfig, rng: np.random.Generator) -> T
 
 
 def shifted(images: ByteArray, rows: IntArray, columns: IntArray) -> ByteArray:
-    """Move each picture down and to the right by whole pixels, repeating the edges.
+    """Move each sample's pictures down and to the right by whole pixels, repeating the edges.
 
     Args:
-        images: (B, H, W, C).
+        images: (B, H, W, C) or (B, S, H, W, C); the pictures of one history move together.
         rows: (B,) pixels down, negative for up, smaller than H.
         columns: (B,) pixels to the right.
 
     Returns:
         A new array of the same shape.
     """
-    height, width = images.shape[1:3]
+    height, width = images.shape[-3:-1]
     result = np.empty_like(images)
     for target, source, dy, dx in zip(result, images, rows.tolist(), columns.tolist(), strict=True):
         top, bottom, left, right = max(dy, 0), height + min(dy, 0), max(dx, 0), width + min(dx, 0)
-        target[top:bottom, left:right] = source[top - dy : bottom - dy, left - dx : right - dx]
-        target[top:bottom, :left] = target[top:bottom, left : left + 1]
-        target[top:bottom, right:] = target[top:bottom, right - 1 : right]
-        target[:top] = target[top]
-        target[bottom:] = target[bottom - 1]
+        target[..., top:bottom, left:right, :] = source[
+            ..., top - dy : bottom - dy, left - dx : right - dx, :
+        ]
+        target[..., top:bottom, :left, :] = target[..., top:bottom, left : left + 1, :]
+        target[..., top:bottom, right:, :] = target[..., top:bottom, right - 1 : right, :]
+        target[..., :top, :, :] = target[..., top : top + 1, :, :]
+        target[..., bottom:, :, :] = target[..., bottom - 1 : bottom, :, :]
     return result

@@ -92,6 +92,20 @@ def test_shifting_repeats_the_edges(down: int, right: int) -> None:
     np.testing.assert_array_equal(moved[0], image[0][y[:, None], x[None]])
 
 
+def test_the_pictures_of_a_history_are_changed_together() -> None:
+    one = np.random.default_rng(1).integers(0, 256, (20, 1, 8, 9, 3), dtype=np.uint8)
+    batch = replace(
+        batch_of(20), images={"wrist": np.repeat(one, 3, axis=1)}, state=np.zeros((20, 3, 6), np.float32)
+    )
+    inputs, _ = augmented(batch, AugmentConfig(), np.random.default_rng(0), CPU)
+    wrist = inputs.images["wrist"]
+    assert wrist.shape == (20, 3, 8, 9, 3) and inputs.state.shape == (20, 3, 6)
+    assert torch.equal(wrist[:, 0], wrist[:, 2]) and not torch.equal(wrist[:, 0], torch.from_numpy(one[:, 0]))
+    rows, columns = np.arange(20) % 5 - 2, np.arange(20) % 3 - 1
+    single, several = shifted(one[:, 0], rows, columns), shifted(batch.images["wrist"], rows, columns)
+    np.testing.assert_array_equal(several, np.repeat(single[:, None], 3, axis=1))
+
+
 def test_delays_cover_their_range() -> None:
     delays = camera_delays(AugmentConfig(max_camera_delay_frames=2), 500, 2, np.random.default_rng(0))
     assert delays.shape == (500, 2) and set(delays.flatten()) == {0, 1, 2}
