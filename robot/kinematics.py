@@ -80,6 +80,25 @@ class Kinematics:
         self._forward(user_to_rad(user))
         return np.array(self.data.site_xpos[self._grasp])
 
+    def tool_positions_m(self, user: FloatArray) -> FloatArray:
+        """As :meth:`tool_position_m` of many poses at once, user units (N, 6), shape (N, 3)."""
+        angles = user_to_rad(user) - self.model.qpos0
+        point = np.broadcast_to(self.model.site_pos[self._grasp], (len(angles), 3)).astype(np.float64)
+        body = int(self.model.site_bodyid[self._grasp])
+        while body:  # from the jaws to the base: each joint turns what hangs on it about its axis
+            for joint in range(
+                self.model.body_jntadr[body], self.model.body_jntadr[body] + self.model.body_jntnum[body]
+            ):
+                anchor, angle = self.model.jnt_pos[joint], angles[:, joint, None]
+                cross = np.cross(self.model.jnt_axis[joint], np.eye(3))  # v @ cross is axis x v
+                arm = point - anchor
+                point = point + arm @ cross * np.sin(angle) + arm @ cross @ cross * (1.0 - np.cos(angle))
+            turn = np.empty(9)
+            mujoco.mju_quat2Mat(turn, self.model.body_quat[body])
+            point = point @ turn.reshape(3, 3).T + self.model.body_pos[body]
+            body = int(self.model.body_parentid[body])
+        return np.asarray(point)
+
     def lowest_point_m(self, user: FloatArray) -> float:
         """Height of the lower fingertip over the table."""
         self._forward(user_to_rad(user))

@@ -85,3 +85,11 @@ def test_every_point_of_the_field_has_a_grasp_that_is_there(x, y, yaw):
 def test_points_that_cannot_be_picked_say_why(kinematics, point, why):
     with pytest.raises(UnreachableError, match=why):
         kinematics.check_pickup(*point)
+
+
+def test_many_poses_at_once_are_each_where_one_is(kinematics):
+    rng = np.random.default_rng(1)
+    poses = rad_to_user(rng.uniform(kinematics.min_rad, kinematics.max_rad, (50, 6)))
+    one_by_one = np.array([kinematics.tool_position_m(pose) for pose in poses])
+    np.testing.assert_allclose(kinematics.tool_positions_m(poses), one_by_one, atol=1e-12)
+    assert kinematics.tool_positions_m(poses[:0]).shape == (0, 3)
