@@ -24,10 +24,11 @@ from robot.joints import N_JOINTS
 from robot.seams import FloatArray
 
 
-class ExecutionConfig(StrictModel):
+class ExecutionConfig(StrictModel, use_attribute_docstrings=True):
     """How chunks become targets."""
 
     mode: Literal["ensemble", "open_loop", "receding"] = "receding"
+    """Mean of all chunks, one chunk to its end, or the newest chunk every few steps."""
     m: Finite = 0.01
     """Ensembling weights exp(-m i), i = 0 the oldest: above 0 favours older predictions."""
     actions_per_inference: int = Field(default=16, ge=1)

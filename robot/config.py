@@ -165,6 +165,11 @@ def load_yaml(path: Path, model: type[StrictModel]) -> Any:
         ConfigError: the file is absent, cannot be read, is no YAML mapping, or has keys or values that cannot
             be right; the message names each of them, and the nearest known key for a misspelt one.
     """
+    return checked(read_yaml(path), model, str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping. Raises ConfigError where it is absent, cannot be read or is something else."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -177,11 +182,16 @@ def load_yaml(path: Path, model: type[StrictModel]) -> Any:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping, not {type(raw).__name__}")
+    return raw
+
+
+def checked(raw: dict[str, Any], model: type[BaseModel], origin: str) -> Any:
+    """Raw content as a model. Raises ConfigError as ``load_yaml`` does, beginning with ``origin``."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         lines = [_describe(problem, model) for problem in error.errors()]
-        raise ConfigError(f"{path}: " + "; ".join(lines)) from error
+        raise ConfigError(f"{origin}: " + "; ".join(lines)) from error
 
 
 def _describe(problem: Any, model: type[BaseModel]) -> str:
@@ -190,16 +200,16 @@ def _describe(problem: Any, model: type[BaseModel]) -> str:
         return f"{where}: {problem['msg']}"
     for part in problem["loc"][:-1]:
         if part in model.model_fields:  # else it is a place in a list
-            model = _nested(model.model_fields[part].annotation) or model
+            model = model_in(model.model_fields[part].annotation) or model
     near = difflib.get_close_matches(str(problem["loc"][-1]), list(model.model_fields), n=1)
     return f"unknown key {where!r}" + (f", did you mean {near[0]!r}?" if near else "")
 
 
-def _nested(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
     """The model that a field holds, be it optional or one of a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((model for part in get_args(annotation) if (model := _nested(part)) is not None), None)
+    return next((model for part in get_args(annotation) if (model := model_in(part)) is not None), None)
 
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
