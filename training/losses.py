@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional
+
+MAGNITUDE_WEIGHT = 2.0
+"""How much more a step of magnitude 1 counts than one of magnitude 0 in ``weighted_huber_loss``."""
+
+
+def mean_over_valid(error: Tensor, valid: Tensor) -> Tensor:
+    """Mean of (B, K, A) over the steps that exist.
+
+    Args:
+        error: (B, K, A).
+        valid: (B, K) bool; a batch without any valid step has mean 0.
+    """
+    kept = error * valid[:, :, None]
+    return kept.sum() / (valid.sum() * error.shape[2]).clamp(min=1)
 
 
 def l1_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Mean absolute error over the steps that exist.
+    """Mean absolute error of (B, K, A) over the steps that exist."""
+    return mean_over_valid((predicted - target).abs(), valid)
+
+
+def mse_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean squared error of (B, K, A) over the steps that exist."""
+    return mean_over_valid((predicted - target).square(), valid)
+
+
+def weighted_huber_loss(predicted: Tensor, target: Tensor, magnitude: Tensor, valid: Tensor) -> Tensor:
+    """Huber's loss over the steps that exist, larger for steps in which the expert moves more.
 
     Args:
-        predicted: (B, K, J).
-        target: (B, K, J).
-        valid: (B, K) bool; a batch without any valid step has loss 0.
+        predicted: (B, K, A).
+        target: (B, K, A).
+        magnitude: (B, K, 1), length of the expert's step; its weight is ``1 + 2 * magnitude``.
+        valid: (B, K) bool.
     """
-    error = (predicted - target).abs() * valid[:, :, None]
-    return error.sum() / (valid.sum() * predicted.shape[2]).clamp(min=1)
+    error = functional.smooth_l1_loss(predicted, target, reduction="none")
+    return mean_over_valid(error * (1.0 + MAGNITUDE_WEIGHT * magnitude), valid)
 
 
 def kl_to_normal(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ from robot.config import config_root, load_yaml
 from robot.errors import ConfigError
 from training.policies.act import Act, ActConfig
 from training.policies.base import PolicyShape, Stats, TrainablePolicy
+from training.policies.lerobot_act import LeRobotAct, LeRobotActConfig
 from training.policies.planar_act import PlanarAct, PlanarActConfig
 from training.policies.planar_mlp import PlanarMlp, PlanarMlpConfig
 from training.policies.planar_vit import PlanarVit, PlanarVitConfig
 from training.policies.sequence_act import SequenceAct, SequenceActConfig
 from training.policies.visuomotor import Visuomotor, VisuomotorConfig
-from training.policies.lerobot_act import LeRobotAct, LeRobotActConfig
 
 POLICIES: dict[str, tuple[type[PolicyShape], type[TrainablePolicy]]] = {
     "act": (ActConfig, Act),
