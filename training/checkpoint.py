@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Checkpoint:
     metrics: dict[str, float]
     data: str | None = None
     """Fingerprint of the data that were trained on (see ``Corpus``); older checkpoints have none."""
+    schedule: dict[str, float] = field(default_factory=dict)
+    """What the learning rate's schedule has to remember."""
 
     def weights(self, *, averaged: bool = True) -> dict[str, Tensor]:
         """State dict of the policy: the running mean of the weights where there is one, or the last."""
@@ -81,6 +83,7 @@ def save_checkpoint(
     optimiser: dict[str, Tensor],
     averaged: dict[str, Tensor] | None,
     metrics: dict[str, float],
+    schedule: dict[str, float] | None = None,
 ) -> Path:
     """Write ``root/step_NNNNNNNN``; it appears under its name only when complete and on the disk."""
     root.mkdir(parents=True, exist_ok=True)
@@ -106,6 +109,7 @@ def save_checkpoint(
         "policy": policy.config.model_dump(mode="json"),
         "train": train.model_dump(mode="json"),
         "metrics": metrics,
+        "schedule": schedule or {},
     }
     (partial / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False), encoding="utf-8")
     (partial / "stats.json").write_text(json.dumps(stats_to_json(stats), indent=2), encoding="utf-8")
@@ -171,6 +175,7 @@ def _read(folder: Path) -> Checkpoint:
             float(content["fps"]),
             content["metrics"],
             content.get("data"),
+            dict(content.get("schedule", {})),
         )
     except (OSError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise ConfigError(f"{folder} is broken or no checkpoint of this version: {error}") from error
