@@ -64,6 +64,6 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return "as below"
-    return f"`{yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True)}`".replace(
-        "\n...", ""
-    ).replace("\n", "")
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
+    return f"`{text}`"
