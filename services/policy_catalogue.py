@@ -43,13 +43,16 @@ def bundles(folders: list[Path] | None = None) -> list[dict[str, Any]]:
 
 def architectures() -> list[dict[str, Any]]:
     """The same of every shipped policy configuration. Needs torch: the networks are built to be counted."""
+    import torch
+
     from training.policies.base import Stats
     from training.policies.registry import build, load_policy_config
 
     found = []
     for path in sorted((config_root() / "policies").glob("*.yaml")):
         config = load_policy_config(path.stem)
-        policy = build(config.untrained(), Stats.identity(config.action_width))
+        with torch.device("meta"):  # shapes are enough to count by
+            policy = build(config.untrained(), Stats.identity(config.action_width))
         pictures = {
             f"image_{camera}": [config.image_height_px, config.image_width_px, 3] for camera in config.cameras
         }
