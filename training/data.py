@@ -1,4 +1,6 @@
-"""Episodes as batches: windows of actions behind each observation, padded at the episode's end.
+"""Episodes as batches: windows of actions from each observation on, padded at the episode's end.
+
+Datasets hold joint positions; a policy that moves the tool learns from where the commanded joints put it.
 
 Everything but pictures is held in memory; pictures are gathered from memory-mapped caches. Which rows a
 step sees is a function of (seed, step) alone, so a resumed run sees what an uninterrupted one would.
@@ -15,33 +17,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.errors import DatasetError
-from robot.joints import N_JOINTS
+from robot.kinematics import Kinematics
 from robot.recording.reader import Dataset
-from robot.seams import ByteArray, Float32Array
+from robot.seams import ByteArray, Float32Array, FloatArray
+from training.frames import BoolArray, Frames
 from training.image_cache import open_images
 from training.policies.base import PolicyShape, Stats
 
 IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 MIN_STD_USER = 0.5
 """Floor of a joint's standard deviation: one that hardly moved must not have its noise blown up."""
 MIN_STD_M = 0.005
 """Floor of a coordinate's standard deviation."""
+MIN_STD_DELTA_M = 2e-4
+"""Floor of the standard deviation of a tool's step: below are the roundings of inverse kinematics."""
 NO_PICKUP_STD_M = 1e6
 """Standard deviation where no dataset says where to pick up: any coordinate is then as good as none."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step of training sees, in user units and metres."""
+    """What one step of training sees, in user units and metres.
+
+    With S > 1 observation steps, pictures and state have an axis S behind the first, oldest first.
+    """
 
     images: dict[str, ByteArray]
-    """Camera -> (B, H, W, 3)."""
+    """Camera -> (B, H, W, 3) or (B, S, H, W, 3)."""
     state: Float32Array
+    """(B, 6) or (B, S, 6)."""
     pickup_xy_m: Float32Array
+    """(B, 2); it is said once for all observations."""
     actions: Float32Array
-    """(B, K, 6)."""
+    """(B, K, A) in the policy's action space, one ``frame_stride`` apart."""
     valid: BoolArray
     """(B, K); False after the episode's end and from the first step that is not trained on."""
     pickup_given: BoolArray
@@ -52,8 +61,9 @@ class Corpus:
     """All frames of some datasets, one after the other.
 
     Attributes:
+        policy: what the policy sees and answers; decides about the shape of batches.
         state: (N, 6) user units.
-        action: (N, 6) user units.
+        action: (N, 6) commanded joints, user units, whatever the policy's action space.
         pickup_xy_m: (N, 2), 0 where the dataset does not say it.
         pickup_given: (N,) bool, whether it does.
         episode: (N,) number of the episode over all datasets.
@@ -68,7 +78,7 @@ class Corpus:
             DatasetError: one is broken, empty, lacks a column or camera, or differs in frame rate or units.
         """
         self.policy = policy
-        parts = [_Part.read(Dataset(root)) for root in roots]
+        parts = [Frames.read(Dataset(root)) for root in roots]
         rates = {part.dataset.fps for part in parts}
         if len(rates) != 1:
             raise DatasetError(f"datasets must have one frame rate, got {sorted(rates)} Hz")
@@ -84,6 +94,13 @@ class Corpus:
         ends = np.cumsum(lengths)
         self._first: IntArray = np.repeat(ends - lengths, lengths)
         self._end: IntArray = np.repeat(ends, lengths)
+        # What follows a mistake cannot be foretold from before it: labels end at the first such frame.
+        masked = np.flatnonzero(~self.trained)
+        next_masked = np.append(masked, len(self.trained))[
+            np.searchsorted(masked, np.arange(len(self.trained)))
+        ]
+        self._label_end: IntArray = np.minimum(self._end, next_masked)
+        self._tool_m = self._tool_path(policy.action_width) if self._moves_tool else None
         self._part_starts = np.cumsum([0, *(len(part.state) for part in parts)])
         self._datasets = [part.dataset for part in parts]
         self._cache_root = cache_root
@@ -93,9 +110,19 @@ class Corpus:
         return len(self.state)
 
     @property
+    def chunk_fps(self) -> float:
+        """Steps of a chunk per second."""
+        return self.fps / self.policy.frame_stride
+
+    @property
     def episodes(self) -> int:
         """Number of episodes."""
         return int(self.episode[-1]) + 1
+
+    @property
+    def starts(self) -> IntArray:
+        """The first row of each episode."""
+        return np.unique(self._first)
 
     def fingerprint(self) -> str:
         """Hash of the data, the same wherever the datasets lie: all numbers, and the videos' sizes."""
@@ -119,46 +146,79 @@ class Corpus:
         ]
 
     def split(self, validation_share: float, seed: int) -> tuple[IntArray, IntArray]:
-        """Rows to train on and rows of held-out episodes; rows that are not trained on are in neither."""
+        """Rows to train on and rows of held-out episodes; rows without any label are in neither."""
         held_out = round(validation_share * self.episodes)
         order = np.random.default_rng([seed, 0]).permutation(self.episodes)
         mask = np.isin(self.episode, order[:held_out])
-        return np.flatnonzero(~mask & self.trained), np.flatnonzero(mask & self.trained)
+        every = np.arange(len(self))
+        labelled = self._last_frames(every)[:, 0] < self._label_end
+        return every[~mask & labelled], every[mask & labelled]
 
     def stats(self, rows: IntArray) -> Stats:
-        """Mean and standard deviation over some rows, with floors for numbers that hardly change."""
+        """Mean and standard deviation over some rows, with floors for numbers that hardly change.
+
+        Those of the actions are of each row's first action, so that an episode's end counts no more.
+        """
 
         def of(values: Float32Array, floor: float) -> tuple[Float32Array, Float32Array]:
-            exact = values[rows].astype(np.float64)
+            exact = values.astype(np.float64)
             return exact.mean(0).astype(np.float32), np.maximum(exact.std(0), floor).astype(np.float32)
 
-        state, action = of(self.state, MIN_STD_USER), of(self.action, MIN_STD_USER)
+        state = of(self.state[rows], MIN_STD_USER)
+        first = self._actions(rows, 1)[:, 0]
+        action = of(first, MIN_STD_DELTA_M if self._moves_tool else MIN_STD_USER)
         rows = rows[self.pickup_given[rows]]
         if not len(rows):
             nothing = np.zeros(2, np.float32)
             return Stats(*state, *action, nothing, nothing + np.float32(NO_PICKUP_STD_M))
-        return Stats(*state, *action, *of(self.pickup_xy_m, MIN_STD_M))
+        return Stats(*state, *action, *of(self.pickup_xy_m[rows], MIN_STD_M))
 
     def gather(self, rows: IntArray, camera_delay: IntArray | None = None) -> Batch:
-        """The observations at ``rows`` and the actions from there on.
+        """What the policy sees at ``rows``, with its observation steps before, and the actions from there on.
 
         Args:
             rows: (B,) frame numbers in this corpus.
             camera_delay: (B, cameras) frames by which each picture is older; stops at the episode's start.
         """
-        steps = rows[:, None] + np.arange(self.policy.chunk_size)
-        inside = steps < self._end[rows][:, None]
-        steps = np.minimum(steps, self._end[rows][:, None] - 1)
-        # What follows a mistake cannot be foretold from before it: the window ends at the first such frame.
-        valid = np.logical_and.accumulate(inside & self.trained[steps], axis=1)
+        shape = self.policy
+        back = np.arange(shape.observation_steps - 1, -1, -1) * shape.frame_stride
+        first = self._first[rows][:, None]
+        seen = np.maximum(rows[:, None] - back, first)
         images = {}
-        for index, camera in enumerate(self.policy.cameras):
-            seen = (
-                rows if camera_delay is None else np.maximum(rows - camera_delay[:, index], self._first[rows])
-            )
-            images[camera] = self._pictures(camera, seen)
-        given = self.pickup_given[rows]
-        return Batch(images, self.state[rows], self.pickup_xy_m[rows], self.action[steps], valid, given)
+        for index, camera in enumerate(shape.cameras):
+            late = 0 if camera_delay is None else camera_delay[:, index, None]
+            pictures = self._pictures(camera, np.maximum(seen - late, first).reshape(-1))
+            images[camera] = pictures.reshape(*seen.shape, *pictures.shape[1:])
+        state = self.state[seen]
+        if shape.observation_steps == 1:
+            images = {camera: pictures[:, 0] for camera, pictures in images.items()}
+            state = state[:, 0]
+        valid = self._last_frames(rows) < self._label_end[rows][:, None]
+        actions = self._actions(rows, shape.chunk_size)
+        return Batch(images, state, self.pickup_xy_m[rows], actions, valid, self.pickup_given[rows])
+
+    @property
+    def _moves_tool(self) -> bool:
+        return self.policy.action_space != "joint_position"
+
+    def _tool_path(self, width: int) -> FloatArray:
+        """Where the commands put the tool, (N, width) metres."""
+        return Kinematics().tool_positions_m(self.action.astype(np.float64))[:, :width]
+
+    def _last_frames(self, rows: IntArray) -> IntArray:
+        """(B, K) the last frame that each action of a chunk is made of."""
+        steps = np.arange(self.policy.chunk_size) + int(self._moves_tool)
+        return rows[:, None] + steps * self.policy.frame_stride
+
+    def _actions(self, rows: IntArray, count: int) -> Float32Array:
+        """(B, count, A) actions from ``rows`` on; past the episode's end the last goal, or no movement."""
+        end, stride = self._end[rows][:, None], self.policy.frame_stride
+        if self._tool_m is None:
+            goals: Float32Array = self.action[np.minimum(rows[:, None] + np.arange(count) * stride, end - 1)]
+            return goals
+        steps = rows[:, None] + np.arange(count + 1) * stride
+        moved = np.diff(self._tool_m[np.minimum(steps, end - 1)], axis=1)
+        return np.where((steps[:, 1:] < end)[:, :, None], moved, 0.0).astype(np.float32)
 
     def _pictures(self, camera: str, rows: IntArray) -> ByteArray:
         result = np.empty((len(rows), *self.policy.picture_size_px(camera), 3), np.uint8)
@@ -169,56 +229,6 @@ class Corpus:
             for position in mine:
                 result[position] = source[rows[position] - self._part_starts[number]]
         return result
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The numbers of one dataset."""
-
-    dataset: Dataset
-    lengths: list[int]
-    state: Float32Array
-    action: Float32Array
-    pickup: Float32Array
-    trained: BoolArray
-
-    @classmethod
-    def read(cls, dataset: Dataset) -> _Part:
-        if not dataset.episodes:
-            raise DatasetError(f"{dataset.root} has no episodes")
-        if dataset.units is None:
-            raise DatasetError(
-                f"{dataset.root} does not say in which units its joints are: make a copy that does, with "
-                f"so101 dataset convert {dataset.root} NEW --units degrees (LeRobot since 0.4.4) or m100_100"
-            )
-        if dataset.units != "degrees":
-            raise DatasetError(
-                f"{dataset.root} is in {dataset.units}, not degrees: convert it first (so101 dataset convert "
-                f"{dataset.root} NEW --to-degrees --calibration FILE)"
-            )
-        columns = [dataset.load(episode.index) for episode in dataset.episodes]
-
-        def joined(name: str, width: int) -> Float32Array:
-            if any(name not in column for column in columns):
-                raise DatasetError(f"{dataset.root} lacks the column {name!r}")
-            values = np.concatenate([column[name] for column in columns]).astype(np.float32)
-            if values.shape[1:] != (width,) or not np.isfinite(values).all():
-                raise DatasetError(
-                    f"{dataset.root}: {name!r} must be {width} finite numbers a frame, not {values.shape[1:]}"
-                )
-            return values
-
-        told = "observation.environment_state" in dataset.info["features"]
-        unknown = np.full((dataset.total_frames, 2), np.nan, np.float32)
-        masks = [column.get("loss_mask", np.ones(len(column["action"]))) for column in columns]
-        return cls(
-            dataset,
-            [episode.length for episode in dataset.episodes],
-            joined("observation.state", N_JOINTS),
-            joined("action", N_JOINTS),
-            joined("observation.environment_state", 2) if told else unknown,
-            np.concatenate([np.asarray(mask).reshape(-1) for mask in masks]) > 0,
-        )
 
 
 def rows_of_step(rows: IntArray, batch_size: int, seed: int, step: int) -> IntArray:

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from robot.errors import DatasetError
+from robot.kinematics import Kinematics
+from robot.recording.features import Feature
 from robot.recording.reader import Dataset
 from robot.recording.writer import DatasetWriter, Units
-from training.data import MIN_STD_USER, Corpus, in_batches, rows_of_step
+from training.data import MIN_STD_DELTA_M, MIN_STD_USER, Corpus, in_batches, rows_of_step
 from training.image_cache import open_images, resize_frames
 from training.policies.act import ActConfig
+from training.policies.base import PolicyShape
 
 
 @pytest.fixture
@@ -38,11 +42,6 @@ def test_what_is_masked_is_seen_but_never_a_label(corpus: Corpus) -> None:
     assert not np.isin(masked, train).any() and len(train) == len(corpus) - 6
     batch = corpus.gather(np.array([9 + 3, 9 + 4]))
     np.testing.assert_array_equal(batch.valid, [[1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0]])
-
-
-def test_a_window_does_not_go_on_after_a_masked_frame(corpus: Corpus) -> None:
-    corpus.trained[2] = False
-    assert corpus.gather(np.array([0])).valid[0].tolist() == [True, True, False, False, False, False]
 
 
 def test_pictures_belong_to_their_frames(corpus: Corpus) -> None:
@@ -117,6 +116,90 @@ def test_caching_averages_as_the_policy_does() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (300, 20, 30, 3), dtype=np.uint8)
     expected = frames.reshape(300, 4, 5, 6, 5, 3).mean((2, 4))
     assert np.abs(resize_frames(frames, 4, 6) - expected).max() <= 0.5001
+
+
+@pytest.fixture(scope="module")
+def waving_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two episodes of 12 and 9 frames of an arm that waves, ever brighter; frame 8 of the first is masked."""
+    root = tmp_path_factory.mktemp("waving") / "set"
+    masks = [Feature("loss_mask", "float32", (1,))]
+    with DatasetWriter.create(
+        root, fps=30, cameras={"wrist": (32, 32)}, environment_state=False, extra_features=masks
+    ) as writer:
+        for episode, length in enumerate((12, 9)):
+            writer.begin_episode("wave")
+            for t in range(length):
+                writer.add_frame(
+                    np.full(6, 100.0 * episode + t),
+                    waving(episode, t),
+                    {"wrist": np.full((32, 32, 3), 10 * t + 10, np.uint8)},
+                    extra={"loss_mask": [float((episode, t) != (0, 8))]},
+                )
+            writer.save_episode()
+    return root
+
+
+def waving(episode: int, t: int) -> np.ndarray:
+    return np.array([10.0 * np.sin(t), 5.0 * episode, 3.0 * t, 20.0, 0.0, 50.0])
+
+
+def shape(**changes: Any) -> PolicyShape:
+    base = {
+        "type": "any",
+        "cameras": ("wrist",),
+        "image_height_px": 32,
+        "image_width_px": 32,
+        "chunk_size": 3,
+    }
+    return PolicyShape.model_validate({**base, **changes})
+
+
+def test_a_window_does_not_go_on_after_a_masked_frame(waving_root: Path, tmp_path: Path) -> None:
+    corpus = Corpus([waving_root], shape(chunk_size=5, cameras=()), tmp_path)
+    assert corpus.gather(np.array([6])).valid[0].tolist() == [True, True, False, False, False]
+    strided = Corpus([waving_root], shape(frame_stride=2, cameras=()), tmp_path)
+    # Frames 7, 9, 11: none of them is masked, but what was done at 8 leads from one to the next.
+    assert strided.gather(np.array([7])).valid[0].tolist() == [True, False, False]
+    assert 8 not in strided.split(0.0, 0)[0]
+
+
+def test_a_stride_thins_goals_and_history(waving_root: Path, tmp_path: Path) -> None:
+    corpus = Corpus([waving_root], shape(frame_stride=3, observation_steps=3), tmp_path)
+    corpus.open_images()
+    assert corpus.fps == 30 and corpus.chunk_fps == 10
+    batch = corpus.gather(np.array([7, 12 + 4, 12]))
+    assert batch.images["wrist"].shape == (3, 3, 32, 32, 3) and batch.state.shape == (3, 3, 6)
+    np.testing.assert_array_equal(batch.state[:, :, 0], [[1, 4, 7], [100, 101, 104], [100, 100, 100]])
+    grey = batch.images["wrist"].reshape(3, 3, -1).mean(2)
+    np.testing.assert_allclose(grey, 10 + 10 * (batch.state[:, :, 0] % 100), atol=4)
+    goals = [[waving(1, t) for t in (4, 7, 8)], [waving(1, t) for t in (0, 3, 6)]]
+    np.testing.assert_allclose(batch.actions[1:], goals, rtol=1e-6)
+    assert batch.valid[1:].tolist() == [[True, True, False], [True, True, True]]
+    late = (
+        corpus.gather(np.array([7, 12 + 4]), np.array([[2], [5]])).images["wrist"].reshape(2, 3, -1).mean(2)
+    )
+    np.testing.assert_allclose(late, [[10, 30, 60], [10, 10, 10]], atol=4)
+
+
+@pytest.mark.parametrize(("space", "width"), [("tool_delta_xyz", 3), ("tool_delta_xy", 2)])
+def test_the_tool_moves_as_the_commanded_joints_move_it(
+    waving_root: Path, tmp_path: Path, space: str, width: int
+) -> None:
+    corpus = Corpus([waving_root], shape(action_space=space, frame_stride=2, cameras=()), tmp_path)
+    batch = corpus.gather(np.array([0, 12 + 4]))
+    tool = np.array([Kinematics().tool_position_m(waving(0, t)) for t in (0, 2, 4, 6)])
+    np.testing.assert_allclose(batch.actions[0], np.diff(tool, axis=0)[:, :width], atol=1e-7)
+    # Of the last nine frames' steps 4-6, 6-8 and 8-10 the third leads past the end.
+    assert batch.valid.tolist() == [[True, True, True], [True, True, False]]
+    assert not batch.actions[1, 2].any() and batch.actions[1, 1].any()
+    rows, _ = corpus.split(0.0, 0)
+    assert rows.tolist() == [*range(6), 9, *range(12, 12 + 7)]  # 9, which goes to 11; 10 and 11 lead nowhere
+    stats = corpus.stats(rows)
+    first = corpus.gather(rows).actions[:, 0]
+    np.testing.assert_allclose(stats.action_std, first.std(0), rtol=1e-4)
+    still = corpus.stats(np.array([0, 0]))
+    assert still.action_mean.shape == (width,)
+    np.testing.assert_array_equal(still.action_std, np.float32(MIN_STD_DELTA_M))
 
 
 def small_set(root: Path, *, fps: int = 30, pickup: bool = True, units: Units = "degrees") -> Path:
