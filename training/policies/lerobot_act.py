@@ -59,7 +59,7 @@ class LeRobotActConfig(PolicyShape):
             raise ValueError(f"camera_sizes_px names {', '.join(sorted(strange))}, not among cameras")
         return self
 
-    def camera_size_px(self, camera: str) -> tuple[int, int]:
+    def picture_size_px(self, camera: str) -> tuple[int, int]:
         """(height, width) at which the network takes a camera's pictures."""
         return self.camera_sizes_px.get(camera, (self.image_height_px, self.image_width_px))
 
@@ -67,7 +67,7 @@ class LeRobotActConfig(PolicyShape):
         """What the network needs to know."""
         shared = NetworkShape.__dataclass_fields__.keys() & type(self).model_fields.keys()
         return NetworkShape(
-            picture_sizes_px=tuple(self.camera_size_px(camera) for camera in self.cameras),
+            picture_sizes_px=tuple(self.picture_size_px(camera) for camera in self.cameras),
             state_width=N_JOINTS if self.reads_state else 0,
             environment_width=COORDINATES if self.reads_pickup else 0,
             action_width=self.action_width,
@@ -126,7 +126,7 @@ class LeRobotAct(TrainablePolicy):
 
     def _pictures(self, inputs: Inputs) -> list[Tensor]:
         return [
-            (resize(inputs.images[camera], *self.config.camera_size_px(camera)) / 255.0 - mean) / std
+            (resize(inputs.images[camera], *self.config.picture_size_px(camera)) / 255.0 - mean) / std
             for camera, mean, std in zip(
                 self.config.cameras,
                 self.image_mean[:, :, None, None],
