@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.action_space import ActionSpace
 from inference.manifest import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Manifest, read_manifest, sha256_of
 from inference.runtime import OnnxPolicy, Provider
 from robot.config import RobotConfig
@@ -85,16 +86,16 @@ def load_bundle(
         raise BundleError(f"{folder} has no {precision} model ({model}), only {', '.join(manifest.files)}")
     engines = None if cache is None else cache / manifest.files[model][:16]
     policy = OnnxPolicy(folder / model, manifest, provider=provider, threads=threads, cache=engines)
-    parity = check_golden(policy, folder / GOLDEN_FILE, parity_allowed(manifest, precision))
+    parity = check_golden(policy, folder / GOLDEN_FILE, parity_allowed(manifest.action_space, precision))
     for _ in range(WARM_UP_RUNS):
         policy.run(_zeros(manifest))
     policy.forget_latency()
     return Bundle(folder, manifest, policy, precision, parity)
 
 
-def parity_allowed(manifest: Manifest, precision: Precision) -> float:
+def parity_allowed(action_space: ActionSpace, precision: Precision) -> float:
     """Largest difference from the golden outputs, in the units of the policy's actions."""
-    return (PARITY_USER if manifest.action_space == "joint_position" else PARITY_M)[precision]
+    return (PARITY_USER if action_space == "joint_position" else PARITY_M)[precision]
 
 
 def check_names(folder: Path, manifest: Manifest) -> None:
@@ -151,6 +152,12 @@ def check_robot(manifest: Manifest, robot: RobotConfig) -> None:
                 f"{joint}: the policy was trained within {seen.min:.1f}..{seen.max:.1f}, robot {robot.name} "
                 f"may only move within {low:.1f}..{high:.1f}: widen its gate if the arm can go there, or "
                 "train on data of this robot"
+            )
+        start = seen.min if manifest.start_pose is None else manifest.start_pose[joint]
+        if not low - RANGE_TOLERANCE_USER <= start <= high + RANGE_TOLERANCE_USER:
+            raise BundleError(
+                f"{joint}: the policy's runs begin at {start:.1f}, robot {robot.name} may only move within "
+                f"{low:.1f}..{high:.1f}: widen its gate if the arm can go there, or export another start pose"
             )
 
 

@@ -56,14 +56,15 @@ class Executor(Protocol):
         Args:
             observed: tick of its observation.
             now: tick at which it arrived; earlier ticks are left alone.
-            chunk: (M, 6) user units, one row per control tick, the first for ``observed``.
+            chunk: (M, width), one row per control tick, the first for ``observed``: joint goals in user
+                units, or places of the tool in metres.
 
         Returns:
             Whether it was taken. One that is not finite, of another shape, or already over is dropped whole.
         """
 
     def target(self, tick: int) -> FloatArray | None:
-        """Target of a tick, shape (6,); ``None`` where no chunk covers it. Ticks must not go back."""
+        """Target of a tick, shape (width,); ``None`` where no chunk covers it. Ticks must not go back."""
 
 
 def resample_chunk(chunk: NDArray[Any], fps: float, control_hz: float) -> FloatArray:
@@ -72,12 +73,12 @@ def resample_chunk(chunk: NDArray[Any], fps: float, control_hz: float) -> FloatA
     Control tick j has chunk time ``j * fps / control_hz``; the last tick is not after the last step.
 
     Args:
-        chunk: (K, 6).
+        chunk: (K, width).
         fps: steps of the chunk per second.
         control_hz: control ticks per second.
 
     Returns:
-        (M, 6) float64 with M = floor((K - 1) * control_hz / fps) + 1.
+        (M, width) float64 with M = floor((K - 1) * control_hz / fps) + 1.
     """
     steps = len(chunk)
     # The small number keeps a tick that is on the last step from falling behind it by rounding.
@@ -99,11 +100,12 @@ class TemporalEnsembler:
     With a chunk in every tick and no delay this is the definition of the ACT paper.
     """
 
-    def __init__(self, m: float = 0.01) -> None:
+    def __init__(self, m: float = 0.01, width: int = N_JOINTS) -> None:
         self._m = m
+        self._width = width
         self._first = 0
         """Tick of row 0."""
-        self._sum = np.zeros((0, N_JOINTS))
+        self._sum = np.zeros((0, width))
         self._weight = np.zeros(0)
         self._count = np.zeros(0)
         self._given: int | None = None
@@ -121,7 +123,7 @@ class TemporalEnsembler:
     def add(self, observed: int, now: int, chunk: NDArray[Any]) -> bool:
         """See Executor."""
         earliest = now if self._given is None else max(now, self._given + 1)
-        if not _usable(chunk) or max(observed, earliest) >= observed + len(chunk):
+        if not _usable(chunk, self._width) or max(observed, earliest) >= observed + len(chunk):
             return False
         self._keep_from(earliest)
         start = max(observed, self._first)
@@ -158,7 +160,7 @@ class TemporalEnsembler:
     def _grow(self, rows: int) -> None:
         more = rows - len(self._weight)
         if more > 0:
-            self._sum = np.concatenate([self._sum, np.zeros((more, N_JOINTS))])
+            self._sum = np.concatenate([self._sum, np.zeros((more, self._width))])
             self._weight = np.concatenate([self._weight, np.zeros(more)])
             self._count = np.concatenate([self._count, np.zeros(more)])
 
@@ -190,9 +192,17 @@ class RecedingHorizon:
             without successor is followed to its end.
         blend_ticks: length of the cross-fade.
         period_ticks: ticks between two observations that could be asked for (see ``wants``).
+        width: numbers in a target.
     """
 
-    def __init__(self, horizon_ticks: int | None, blend_ticks: int = 0, period_ticks: int = 1) -> None:
+    def __init__(
+        self,
+        horizon_ticks: int | None,
+        blend_ticks: int = 0,
+        period_ticks: int = 1,
+        width: int = N_JOINTS,
+    ) -> None:
+        self._width = width
         self._horizon = horizon_ticks
         self._blend = blend_ticks
         self._period = period_ticks
@@ -220,7 +230,7 @@ class RecedingHorizon:
         start = max(observed, now, -1 if self._given is None else self._given + 1)
         newest = self.newest
         if (
-            not _usable(chunk)
+            not _usable(chunk, self._width)
             or start >= observed + len(chunk)
             or (newest is not None and observed <= newest)
         ):
@@ -261,26 +271,25 @@ class RecedingHorizon:
         return last if self._horizon is None else min(last, self._since + self._horizon)
 
 
-def make_executor(config: ExecutionConfig, control_hz: float, fps: float) -> Executor:
+def make_executor(config: ExecutionConfig, control_hz: float, fps: float, width: int = N_JOINTS) -> Executor:
     """The executor of a configuration.
 
     Args:
         config: how chunks become targets.
         control_hz: control ticks per second.
         fps: steps of a chunk per second.
+        width: numbers in a target.
     """
     makers: dict[str, Callable[[], Executor]] = {
-        "ensemble": lambda: TemporalEnsembler(config.m),
+        "ensemble": lambda: TemporalEnsembler(config.m, width),
         "receding": lambda: RecedingHorizon(
-            max(1, round(config.actions_per_inference * control_hz / fps)), blend, period
+            max(1, round(config.actions_per_inference * control_hz / fps)), blend, period, width
         ),
-        "open_loop": lambda: RecedingHorizon(None, blend, period),
+        "open_loop": lambda: RecedingHorizon(None, blend, period, width),
     }
     blend, period = round(config.blend_s * control_hz), max(1, round(control_hz / fps))
     return makers[config.mode]()
 
 
-def _usable(chunk: NDArray[Any]) -> bool:
-    return (
-        chunk.ndim == 2 and chunk.shape[1] == N_JOINTS and len(chunk) > 0 and bool(np.isfinite(chunk).all())
-    )
+def _usable(chunk: NDArray[Any], width: int) -> bool:
+    return chunk.ndim == 2 and chunk.shape[1] == width and len(chunk) > 0 and bool(np.isfinite(chunk).all())

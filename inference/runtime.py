@@ -68,24 +68,28 @@ class OnnxPolicy:
         self.manifest = manifest
         self.provider: Provider = provider
         self._session = _session(model, provider, threads, cache)
-        _check_interface("input", self._session.get_inputs(), manifest.input_shapes())
+        self._inputs = manifest.input_shapes()
+        _check_interface("input", self._session.get_inputs(), self._inputs)
         _check_interface("output", self._session.get_outputs(), manifest.output_shapes())
         self._latency_ms: deque[float] = deque(maxlen=LATENCY_WINDOW)
 
     def chunk(self, observation: Observation) -> Float32Array:
-        """See ``Policy``: (chunk_size, 6) user units.
+        """See ``Policy``: (chunk_size, width) in the units of the bundle's action space.
+
+        With several observation steps pictures and state must have their axis (``ObservationHistory``).
 
         Raises:
-            BundleError: a camera is missing in the observation or a picture has another size.
+            BundleError: a camera is missing in the observation, or a picture or the state has another shape.
         """
-        feeds: dict[str, Any] = {"state": observation.state, "pickup_xy_m": observation.pickup_xy_m}
-        for camera in self.manifest.cameras:
-            image = observation.images.get(camera.name)
-            shape = (camera.height_px, camera.width_px, 3)
-            if image is None or image.shape != shape:
-                found = "none" if image is None else "x".join(map(str, image.shape))
-                raise BundleError(f"camera {camera.name}: the policy takes {shape}, the picture is {found}")
-            feeds[f"image_{camera.name}"] = image
+        given: dict[str, Any] = {"state": observation.state, "pickup_xy_m": observation.pickup_xy_m}
+        given |= {f"image_{name}": image for name, image in observation.images.items()}
+        feeds: dict[str, Any] = {}
+        for name, (shape, _) in self._inputs.items():
+            value = given.get(name)
+            if value is None or value.shape != shape:
+                found = "none" if value is None else "x".join(map(str, value.shape))
+                raise BundleError(f"{_words(name)}: the policy takes {shape}, what it is shown is {found}")
+            feeds[name] = value
         return self.run(feeds)
 
     def run(self, feeds: dict[str, Any]) -> Float32Array:
@@ -123,6 +127,11 @@ def check_provider(provider: str) -> str:
             "install the extra 'gpu', or ask for 'cpu'"
         )
     return wanted
+
+
+def _words(name: str) -> str:
+    """An input as a person calls it."""
+    return f"camera {name.removeprefix('image_')}" if name.startswith("image_") else name
 
 
 def _session(model: Path, provider: Provider, threads: int, cache: Path | None) -> ort.InferenceSession:

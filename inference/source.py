@@ -1,25 +1,32 @@
 """The controller's side of a policy: chunks come as datagrams, targets go to the gate.
 
-A datagram is a header (``HEADER``: magic, version, run, tick of the observation, steps, joints, steps per
-second) and steps x joints float32, little endian, user units. No steps mean: forget what came before, the arm
-is to hold until the next chunk.
+A datagram is a header (``HEADER``: magic, version, run, tick of the observation, steps, numbers in a step,
+steps per second) and steps x numbers float32, little endian, in the units of the run's action space. No steps
+mean: forget what came before, the arm is to hold until the next chunk.
 """
 
 from __future__ import annotations
 
+import logging
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from inference.ensembler import ExecutionConfig, Executor, make_executor, resample_chunk
+from inference.action_space import ACTION_WIDTHS, ActionSpace
+from inference.ensembler import ExecutionConfig, make_executor
+from inference.follower import ChunkFollower, executor_width
+from inference.tool_space import DrivenArm
+from robot.config import JointValues
 from robot.errors import CommandError, ConfigError
 from robot.joints import N_JOINTS
 from robot.mailbox import Mailbox
 from robot.seams import ArmState, Float32Array, FloatArray
+
+log = logging.getLogger(__name__)
 
 HEADER = struct.Struct("<4sIQqIId")
 MAGIC = b"S1CK"
@@ -39,13 +46,14 @@ class ChunkMessage:
     fps: float
     """Steps per second."""
     actions: Float32Array
-    """(K, 6), user units; may hold what is not finite, which the executor drops."""
+    """(K, width of the action space), user units or metres; may hold what is not finite: such a chunk is
+    dropped whole."""
 
 
 def pack_chunk(message: ChunkMessage) -> bytes:
     """The datagram of a chunk."""
-    steps, joints = message.actions.shape
-    header = HEADER.pack(MAGIC, VERSION, message.run_id, message.tick, steps, joints, message.fps)
+    steps, width = message.actions.shape
+    header = HEADER.pack(MAGIC, VERSION, message.run_id, message.tick, steps, width, message.fps)
     return header + np.ascontiguousarray(message.actions, dtype="<f4").tobytes()
 
 
@@ -66,17 +74,29 @@ def unpack_chunk(payload: bytes) -> ChunkMessage:
 
     if len(payload) < HEADER.size:
         raise malformed(f"{len(payload)} bytes are less than a header")
-    magic, version, run_id, tick, steps, joints, fps = HEADER.unpack_from(payload)
+    magic, version, run_id, tick, steps, width, fps = HEADER.unpack_from(payload)
     if magic != MAGIC or version != VERSION:
         raise malformed(f"magic {magic!r} version {version}, expected {MAGIC!r} version {VERSION}")
-    if joints != N_JOINTS or not 0 <= steps <= MAX_STEPS:
-        raise malformed(f"{steps} steps of {joints} joints")
+    if width not in ACTION_WIDTHS.values() or not 0 <= steps <= MAX_STEPS:
+        raise malformed(f"{steps} steps of {width} numbers")
     if not (np.isfinite(fps) and 0.1 <= fps <= 1000.0):
         raise malformed(f"{fps} steps per second")
-    if len(payload) != HEADER.size + 4 * steps * joints:
-        raise malformed(f"{len(payload)} bytes for {steps} steps of {joints} joints")
-    actions = np.frombuffer(payload, "<f4", offset=HEADER.size).reshape(steps, joints).astype(np.float32)
+    if len(payload) != HEADER.size + 4 * steps * width:
+        raise malformed(f"{len(payload)} bytes for {steps} steps of {width} numbers")
+    actions = np.frombuffer(payload, "<f4", offset=HEADER.size).reshape(steps, width).astype(np.float32)
     return ChunkMessage(run_id, tick, fps, actions)
+
+
+class RunArguments(ExecutionConfig):
+    """What the source of a policy is told with a run."""
+
+    run_id: int = Field(ge=0, strict=True)
+    """Whose chunks are taken."""
+    action_space: ActionSpace = "joint_position"
+    start_pose: JointValues | None = None
+    """Where the arm goes before it follows chunks, and how the hand is held while these move the tool."""
+    resume: bool = False
+    """The run has been going and is handed back: the arm stays where it is and goes on."""
 
 
 @dataclass
@@ -85,9 +105,10 @@ class ChunkCounters:
 
     taken: int = 0
     dropped: int = 0
-    """Not finite, over when they came, or stamped with a tick that has not been."""
+    """Not finite, over when they came, stamped with a tick that has not been, or seen before the arm was at
+    its start pose."""
     foreign: int = 0
-    """Of another run, or no chunks at all."""
+    """Of another run, rate or action space, or no chunks at all."""
 
 
 class PolicySource:
@@ -97,51 +118,63 @@ class PolicySource:
         counters: what became of the datagrams.
     """
 
-    def __init__(self, socket: Path, arguments: dict[str, Any], *, control_hz: int) -> None:
+    def __init__(self, socket: Path, arguments: dict[str, Any], arm: DrivenArm) -> None:
         """Bind the socket.
 
         Args:
             socket: where chunks come.
-            arguments: ``run_id``, whose chunks are taken, and any fields of ``ExecutionConfig``.
-            control_hz: control ticks per second.
+            arguments: the fields of ``RunArguments``.
+            arm: what is driven.
 
         Raises:
             ConfigError: an argument is missing, unknown or of the wrong type.
             CommandError: the socket is in use.
         """
-        execution = dict(arguments)
-        run_id = execution.pop("run_id", None)
-        if not isinstance(run_id, int) or isinstance(run_id, bool) or run_id < 0:
-            raise ConfigError(f"the policy source needs run_id, a whole number, got {run_id!r}")
         try:
-            self._execution = ExecutionConfig.model_validate(execution)
+            run = RunArguments.model_validate(arguments)
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-            raise ConfigError(f"execution of the policy: {problems}") from error
-        self._run_id = run_id
-        self._control_hz = control_hz
-        self._executor: Executor | None = None
-        self._fps = 0.0
+            raise ConfigError(f"run of the policy: {problems}") from error
+        self._run = run
+        self._follower = ChunkFollower(
+            arm,
+            run.action_space,
+            lambda fps: make_executor(run, arm.control_hz, fps, executor_width(run.action_space)),
+            start_pose=None if run.start_pose is None else run.start_pose.array(),
+            resume=run.resume,
+        )
         self._tick: int | None = None
         self.counters = ChunkCounters()
         self._mailbox = Mailbox(socket)
 
     def target(self, tick: int, state: ArmState) -> FloatArray | None:
-        """See Source. Takes what has come, never waits."""
+        """See Source. Takes what has come, never waits.
+
+        Raises:
+            ConfigError: the tool cannot be led from the pose where the run begins.
+            SourceError: the arm is kept from its start pose.
+        """
         self._tick = tick
+        self._follower.begin_tick(tick)
         for payload, _ in self._mailbox.drain(DRAIN_LIMIT):
             self._take(payload, tick)
-        return None if self._executor is None else self._executor.target(tick)
+        return self._follower.target(tick, state)
 
     @property
     def chunk_age_ticks(self) -> int:
         """Ticks since the observation of the newest chunk; -1 without one."""
-        newest = None if self._executor is None else self._executor.newest
+        newest = self._follower.newest
         return -1 if newest is None or self._tick is None else self._tick - newest
 
     def close(self) -> None:
         """Let go of the socket."""
         self._mailbox.close()
+        if self._follower.unreached:
+            log.warning(
+                "run %d: in %d ticks the tool could not be where the policy wanted it",
+                self._run.run_id,
+                self._follower.unreached,
+            )
 
     def _take(self, payload: bytes, now: int) -> None:
         try:
@@ -149,22 +182,16 @@ class PolicySource:
         except CommandError:
             self.counters.foreign += 1
             return
-        pause = not len(message.actions)
-        other_rate = self._executor is not None and message.fps != self._fps and not pause
-        if message.run_id != self._run_id or other_rate:
+        follower, run = self._follower, self._run
+        if message.run_id != run.run_id:
             self.counters.foreign += 1
-            return
-        if pause:
-            self._executor = None
-            return
-        if self._executor is None:
-            self._fps = message.fps
-            self._executor = make_executor(self._execution, self._control_hz, message.fps)
-        # Nobody has seen the future: such a stamp comes from another clock and would stand in the way.
-        taken = message.tick <= now and self._executor.add(
-            message.tick, now, resample_chunk(message.actions, message.fps, self._control_hz)
-        )
-        if taken:
+        elif not len(message.actions):
+            follower.pause()
+        elif message.actions.shape[1] != ACTION_WIDTHS[run.action_space] or (
+            follower.fps is not None and follower.fps != message.fps
+        ):
+            self.counters.foreign += 1
+        elif follower.take(message.tick, now, message.actions, message.fps):
             self.counters.taken += 1
         else:
             self.counters.dropped += 1

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from inference.history import ObservationHistory
 from inference.manifest import Manifest
 from inference.runtime import Latency
 from inference.source import ChunkMessage, pack_chunk, pack_pause
@@ -83,6 +84,7 @@ class Worker:
         eyes: telemetry and pictures.
         send: takes each chunk's datagram; raises CommandError where nobody takes it.
         clock: monotonic time, the one in which frames and telemetry are stamped.
+        control_hz: control ticks per second.
         hold: tells the controller to hold; raises CommandError where it does not listen.
         about: more keys of the status, for instance the bundle's name and provider.
     """
@@ -94,6 +96,7 @@ class Worker:
         eyes: Eyes,
         send: Callable[[bytes], None],
         clock: Clock,
+        control_hz: float,
         about: Mapping[str, Any] | None = None,
         hold: Callable[[], None] = lambda: None,
     ) -> None:
@@ -104,6 +107,7 @@ class Worker:
         self._clock = clock
         self._about = dict(about or {})
         self._hold = hold
+        self._history = ObservationHistory.at_rate(manifest.observation_steps, manifest.fps, control_hz)
         self._run: _Run | None = None
         self._tick = -1
         self._next_s = 0.0
@@ -154,6 +158,7 @@ class Worker:
         if trouble is not None:
             raise CommandError(trouble.message, code=trouble.code)
         self._run = _Run(run_id, np.array(pickup, np.float32))
+        self._history.forget()
         self._tick, self._next_s, self._executed_s = -1, 0.0, self._clock.now_s()
         self._waiting = self._error = self._blind = None
         self._blind_told = self._paused = False
@@ -265,7 +270,10 @@ class Worker:
             images[camera.name] = frame.image
         self._waiting = None
         state = np.asarray(record["position"], np.float32)
-        return Observation(int(record["tick"]), state, run.pickup_xy_m, images)
+        seen = Observation(int(record["tick"]), state, run.pickup_xy_m, images)
+        if int(record["chunk_age_ticks"]) < 0:  # nothing of the policy's is being done: it has not begun
+            self._history.forget()
+        return self._history.add(seen)
 
     def _wait_for(self, camera: str, age_s: float, run: _Run) -> None:
         """No picture, or none that is new enough: the arm waits, and soon the run is over."""
@@ -290,6 +298,10 @@ class Worker:
             "blind": None if self._blind is None or self._run is None else asdict(self._blind),
             "cameras": [camera.name for camera in self._manifest.cameras],
             "policy_type": self._manifest.policy_type,
+            "action_space": self._manifest.action_space,
+            "conditioned": bool(self._manifest.conditioning),
+            "task": self._manifest.task,
+            "start_pose": self._manifest.start_pose,
             "chunk_size": self._manifest.chunk_size,
             "fps": self._manifest.fps,
             "latency_ms": {"median": latency.median_ms, "p99": latency.p99_ms},

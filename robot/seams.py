@@ -89,7 +89,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a policy sees."""
+    """What a policy sees; one that looks back sees the state as (steps, 6) and pictures as (steps, ...)."""
 
     tick: int
     """Control tick at which the state was read."""
@@ -105,7 +105,10 @@ class Policy(Protocol):
     """Turns an observation into a chunk of actions."""
 
     def chunk(self, observation: Observation) -> Float32Array:
-        """Actions in user units, shape (chunk, 6), the first of them for the observation's own time."""
+        """Actions, shape (chunk, width), in the units of the policy's action space.
+
+        The first joint goal is for the observation's own time, the first way of the tool begins then.
+        """
 
 
 class Clock(Protocol):

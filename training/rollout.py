@@ -7,13 +7,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from inference.ensembler import Executor, resample_chunk
+from inference.action_space import ActionSpace
+from inference.ensembler import ExecutionConfig, Executor, make_executor
+from inference.follower import ChunkFollower, executor_width
+from inference.history import ObservationHistory
+from inference.manifest import Manifest
+from inference.tool_space import DrivenArm
 from robot.controller import Controller
 from robot.errors import TwinError
+from robot.joints import JOINTS
+from robot.kinematics import Kinematics
 from robot.model import load_arm
 from robot.safety.clearance import ArmClearance
 from robot.seams import ArmState, Float32Array, FloatArray, Observation, Policy, Source
 from robot.trajectory import Motion
+from robot.twin.render import CAMERAS
 from training.stage import Stage, enlarge
 
 
@@ -23,11 +31,15 @@ class InlinePolicySource:
     Args:
         stage: whose pictures the policy sees.
         policy: observation to chunk.
-        executor: how chunks become targets.
+        executor: how chunks become targets, of ``executor_width`` of the space.
         pickup_xy_m: the coordinates that the policy is told, shape (2,).
         fps: rate of the chunk's steps.
         latency_ticks: control ticks between an observation and the arrival of its chunk.
         camera_px: (height, width) that the policy wants; pictures of another size are enlarged.
+        cameras: whose pictures the policy is shown.
+        space: what the numbers of its actions mean.
+        start_pose: where the arm goes first, user units, shape (6,); ``None``: chunks at once.
+        observation_steps: observations that the policy sees at once.
     """
 
     def __init__(
@@ -40,6 +52,10 @@ class InlinePolicySource:
         fps: float,
         latency_ticks: int = 2,
         camera_px: tuple[int, int] | None = None,
+        cameras: tuple[str, ...] = CAMERAS,
+        space: ActionSpace = "joint_position",
+        start_pose: FloatArray | None = None,
+        observation_steps: int = 1,
     ) -> None:
         self.stage, self.policy, self.executor = stage, policy, executor
         self.pickup_xy_m = pickup_xy_m
@@ -47,21 +63,83 @@ class InlinePolicySource:
         self.period_ticks = max(1, round(stage.robot.control_hz / fps))
         self._camera_px = camera_px or (stage.height_px, stage.width_px)
         self._as_is = self._camera_px == (stage.height_px, stage.width_px)
-        self._due: deque[tuple[int, int, FloatArray]] = deque()
+        self._cameras, self._space, self._start_pose = cameras, space, start_pose
+        self._history = ObservationHistory.at_rate(observation_steps, fps, stage.robot.control_hz)
+        self._due: deque[tuple[int, int, Float32Array]] = deque()
+        self._follower: ChunkFollower | None = None
+
+    @classmethod
+    def of_bundle(
+        cls,
+        stage: Stage,
+        policy: Policy,
+        manifest: Manifest,
+        pickup_xy_m: Float32Array,
+        *,
+        execution: ExecutionConfig | None = None,
+        latency_ticks: int = 2,
+    ) -> InlinePolicySource:
+        """One that does everything as its manifest says.
+
+        Args:
+            stage: whose pictures the policy sees.
+            policy: the bundle's.
+            manifest: of the bundle.
+            pickup_xy_m: the coordinates, for a policy that is told any; shape (2,).
+            execution: how chunks become targets; ``None``: as the bundle recommends.
+            latency_ticks: control ticks between an observation and the arrival of its chunk.
+        """
+        space, cameras, pose = manifest.action_space, manifest.cameras, manifest.start_pose
+        hz = stage.robot.control_hz
+        return cls(
+            stage,
+            policy,
+            make_executor(execution or manifest.execution, hz, manifest.fps, executor_width(space)),
+            pickup_xy_m,
+            fps=manifest.fps,
+            latency_ticks=latency_ticks,
+            camera_px=(cameras[0].height_px, cameras[0].width_px) if cameras else None,
+            cameras=tuple(camera.name for camera in cameras),
+            space=space,
+            start_pose=None if pose is None else np.array([pose[joint] for joint in JOINTS]),
+            observation_steps=manifest.observation_steps,
+        )
+
+    def drives(self, motion: Callable[[], Motion]) -> None:
+        """Say how the command moves that this source's targets lead to; before its first tick.
+
+        Args:
+            motion: the gate's last command.
+        """
+        robot, self._due = self.stage.robot, deque()
+        low, high = robot.gate.min_position.array(), robot.gate.max_position.array()
+        arm = DrivenArm(Kinematics(), motion, low, high, robot.ramp_velocity_dps, robot.control_hz)
+        self._follower = ChunkFollower(
+            arm, self._space, lambda fps: self.executor, start_pose=self._start_pose
+        )
+        self._history.forget()
 
     def target(self, tick: int, state: ArmState) -> FloatArray | None:
         """See Source."""
-        if tick % self.period_ticks == 0 and self.executor.wants(tick, self.latency_ticks):
-            images = self.stage.images()
+        if self._follower is None:
+            raise TwinError("a policy's source needs the gate's command: let `drive` drive it")
+        follower = self._follower
+        follower.begin_tick(tick)
+        if (
+            follower.following
+            and tick % self.period_ticks == 0
+            and self.executor.wants(tick, self.latency_ticks)
+        ):
+            images = self.stage.images(self._cameras)
             if not self._as_is:
                 images = {name: enlarge(image, *self._camera_px) for name, image in images.items()}
-            observation = Observation(tick, state.position.astype(np.float32), self.pickup_xy_m, images)
-            chunk = resample_chunk(self.policy.chunk(observation), self.fps, self.stage.robot.control_hz)
+            seen = Observation(tick, state.position.astype(np.float32), self.pickup_xy_m, images)
+            chunk = self.policy.chunk(self._history.add(seen))
             self._due.append((tick + self.latency_ticks, tick, chunk))
         while self._due and self._due[0][0] <= tick:
-            _, seen, chunk = self._due.popleft()
-            self.executor.add(seen, tick, chunk)
-        return self.executor.target(tick)
+            _, observed, chunk = self._due.popleft()
+            follower.take(observed, tick, chunk, self.fps)
+        return follower.target(tick, state)
 
 
 def drive(
@@ -91,6 +169,8 @@ def drive(
         sources={"policy": lambda args: source},
         clock=stage.clock,
     )
+    if isinstance(source, InlinePolicySource):
+        source.drives(lambda: controller.gate.motion)
     controller.adopt(ready=True)  # the trial begins where the stage has put the arm
     answer = controller.command(
         {"op": "run", "run_id": 1, "source": "policy", "args": {}, "max_duration_s": limit_s}

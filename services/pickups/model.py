@@ -47,6 +47,15 @@ class Pickup:
     intervened_s: float = 0.0
     """For how long, in all."""
     evidence: dict[str, Any] = field(default_factory=dict)
+    conditioned: bool = True
+    """Whether the policy is told the coordinates; one that is not finds its object by itself."""
+    task: str | None = None
+    """What the policy was made for, where its bundle says so."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is evidence for what the policy does: gripper and pictures know a pickup only."""
+        return self.task is None or self.task.startswith("pick_place")
 
     @property
     def done(self) -> bool:

@@ -39,6 +39,8 @@ SETTLE_S = 0.25
 """The picture must be this much younger than the arm's return: cameras are late."""
 CORRECTIONS_S = 600.0
 """Longest time, about, that people may drive in one pickup; the run then ends as too long."""
+APPROACH_S = 10.0
+"""Longest way of the arm to the start pose of a policy; nothing of the policy's is executed before."""
 KEPT = 200
 SEE_LOG = "see the service's log"
 
@@ -129,7 +131,14 @@ class PickupService:
     def begin(self, x_m: float, y_m: float, pixel: dict[str, Any] | None = None) -> Pickup:
         """Queue a pickup at a point that was checked to be reachable. Raises Refusal (see ``check``)."""
         self.check()
-        pickup = Pickup(x_m=x_m, y_m=y_m, pixel=pixel)
+        policy = self._robot.worker()
+        pickup = Pickup(
+            x_m=x_m,
+            y_m=y_m,
+            pixel=pixel,
+            conditioned=bool(policy.get("conditioned", True)),
+            task=policy.get("task"),
+        )
         previous = self._task
         self._pickups[pickup.id] = self._active = pickup
         while len(self._pickups) > KEPT:
@@ -169,9 +178,8 @@ class PickupService:
         """
         self._check_policy()
         await self._begin_policy(pickup)
-        await self._robot.controller(
-            "switch", run_id=pickup.run_id, source="policy", args=self._policy_args(pickup)
-        )
+        args = self._policy_args(pickup, resume=True)
+        await self._robot.controller("switch", run_id=pickup.run_id, source="policy", args=args)
 
     async def close(self) -> None:
         """End the active pickup and wait for its task."""
@@ -206,7 +214,8 @@ class PickupService:
             return self._finish(pickup, "cancelled", self._cancel_reason, "before it began", started_s)
         pickup.run_id = run_id
         gripper = self._new_evidence()
-        watch = RunWatch(self._robot, run_id, gripper, self._config.control_hz)
+        approach_s = APPROACH_S if self._robot.worker().get("start_pose") else 0.0
+        watch = RunWatch(self._robot, run_id, gripper, self._config.control_hz, approach_s)
         try:
             # The worker first: its first chunk takes longer than the controller waits for a silent source.
             await self._begin_policy(pickup)
@@ -232,7 +241,7 @@ class PickupService:
         await self._end_run(run_id, hold=end.kind == "failed")
         if end.kind == "stopped":
             verdict = gripper.verdict()
-            if gripper.timed_out and not verdict.succeeded:
+            if pickup.judged and gripper.timed_out and not verdict.succeeded:
                 return self._finish(pickup, "failed", verdict.reason, verdict.detail, started_s)
             return self._finish(pickup, "failed", end.reason, end.detail, started_s)
         if end.kind == "failed":
@@ -259,12 +268,18 @@ class PickupService:
         point = [pickup.x_m, pickup.y_m]
         await self._robot.policy_worker("begin", run_id=pickup.run_id, pickup_xy_m=point)
 
-    def _policy_args(self, pickup: Pickup) -> dict[str, Any]:
-        return {**self._execution, "run_id": pickup.run_id}
+    def _policy_args(self, pickup: Pickup, *, resume: bool = False) -> dict[str, Any]:
+        """For the policy's source: how chunks are executed, and what the loaded bundle's mean."""
+        policy = self._robot.worker()
+        given = {key: policy[key] for key in ("action_space", "start_pose") if policy.get(key) is not None}
+        return {**self._execution, **given, "run_id": pickup.run_id, "resume": resume}
 
     async def _judge(
         self, pickup: Pickup, gripper: GripperEvidence, pictures: PictureEvidence | None, started_s: float
     ) -> None:
+        if not pickup.judged:
+            detail = f"nothing on this arm sees whether the task {pickup.task} was done: look for yourself"
+            return self._finish(pickup, "failed", "not_judged", detail, started_s)
         verdict = gripper.verdict()
         if verdict.succeeded:
             if not await self._until_ready(pickup):
@@ -289,7 +304,7 @@ class PickupService:
         return GripperEvidence(bowl, self._evidence)
 
     async def _look_before(self, pickup: Pickup) -> PictureEvidence | None:
-        if self._overhead is None or self._config.bowl is None:
+        if self._overhead is None or self._config.bowl is None or not pickup.judged:
             return None
         name, table_map = self._overhead
         image = await self._fresh_picture()

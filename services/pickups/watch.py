@@ -109,9 +109,17 @@ class RunWatch:
         run_id: Of the run.
         evidence: Is fed every telemetry record.
         control_hz: To turn the age of a chunk into seconds.
+        approach_s: Time that the arm may take to where chunks begin.
     """
 
-    def __init__(self, robot: Robot, run_id: int, evidence: GripperEvidence, control_hz: float) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        run_id: int,
+        evidence: GripperEvidence,
+        control_hz: float,
+        approach_s: float = 0.0,
+    ) -> None:
         self._robot = robot
         self._run_id = run_id
         self._evidence = evidence
@@ -120,7 +128,7 @@ class RunWatch:
         self._tick = -1 if newest is None else int(newest["tick"])
         self._controller = ControllerWatch(robot, run_id)
         self._pids = self._needed_pids()
-        self._chunk_s = time.monotonic()
+        self._chunk_s = time.monotonic() + approach_s
         self._by_person = False
 
     async def until_end(self) -> RunEnd:

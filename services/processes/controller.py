@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from inference.source import PolicySource
+from inference.tool_space import DrivenArm
 from robot.calibration_file import load_calibration
 from robot.config import RobotConfig, load_robot
 from robot.controller import Controller
@@ -103,6 +104,7 @@ def source_factories(
     open_leader: Callable[[], Arm] | None,
     clearance: Clearance,
     motion: Callable[[], Motion],
+    kinematics: Kinematics,
 ) -> dict[str, SourceFactory]:
     """What runs can be made of; the leader where there is one.
 
@@ -112,12 +114,14 @@ def source_factories(
         open_leader: opens the leader arm.
         clearance: room that a pose leaves; asked in the loop's own thread.
         motion: the gate's last command, and how it moves.
+        kinematics: for the loop's own thread.
     """
     low, high = config.gate.min_position.array(), config.gate.max_position.array()
     jog = HandJog(load_arm(), clearance, low, high, config.dt_s)
+    driven = DrivenArm(kinematics, motion, low, high, config.ramp_velocity_dps, config.control_hz)
 
     def policy(args: dict[str, Any]) -> Source:
-        return PolicySource(runtime.chunk_socket, args, control_hz=config.control_hz)
+        return PolicySource(runtime.chunk_socket, args, driven)
 
     def teleop(args: dict[str, Any]) -> Source:
         if args:
@@ -237,7 +241,9 @@ def serve(runtime: Runtime, shutdown: Shutdown) -> None:
             arm = AbsentArm(error)
         reopen = InBackground(open_arm)
         clearance = ArmClearance(load_arm(), config.gate)
-        sources = source_factories(runtime, config, open_leader, clearance, lambda: controller.gate.motion)
+        sources = source_factories(
+            runtime, config, open_leader, clearance, lambda: controller.gate.motion, kinematics
+        )
         realtime = favour_this_process()  # the threads that those two start come before it
         controller = Controller(
             config,

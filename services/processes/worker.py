@@ -130,7 +130,14 @@ class WorkerProcess:
             controller.tell({"op": "stop", "level": "hold"})
 
         return Worker(
-            bundle.policy, bundle.manifest, self._eyes(bundle), chunks.send, self.clock, about, hold
+            bundle.policy,
+            bundle.manifest,
+            self._eyes(bundle),
+            chunks.send,
+            self.clock,
+            robot.control_hz,
+            about,
+            hold,
         )
 
     def _eyes(self, bundle: Bundle) -> Eyes:

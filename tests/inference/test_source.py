@@ -12,6 +12,7 @@ from inference.source import ChunkMessage, PolicySource, pack_chunk, pack_pause,
 from robot.errors import CommandError, ConfigError
 from robot.mailbox import MailboxClient
 from robot.seams import ArmState
+from tests.inference.toy import driven_arm
 
 STATE = ArmState(0.0, *(np.zeros(6) for _ in range(6)), np.zeros(6, np.uint8))  # type: ignore[arg-type]
 
@@ -46,7 +47,7 @@ def test_a_damaged_header_never_gives_another_shape(position: int, change: int) 
 
 
 def source_at(path: Path, **arguments: object) -> PolicySource:
-    return PolicySource(path, {"run_id": 7, "mode": "ensemble", "m": 0.0, **arguments}, control_hz=60)
+    return PolicySource(path, {"run_id": 7, "mode": "ensemble", "m": 0.0, **arguments}, driven_arm())
 
 
 def chunk(tick: int, value: float, run_id: int = 7, steps: int = 4) -> bytes:
@@ -127,5 +128,5 @@ def test_a_flood_costs_a_bounded_time_per_tick(tmp_path: Path) -> None:
 )
 def test_wrong_arguments_are_refused(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        PolicySource(tmp_path / "c.sock", arguments, control_hz=60)
+        PolicySource(tmp_path / "c.sock", arguments, driven_arm())
     assert not (tmp_path / "c.sock").exists()

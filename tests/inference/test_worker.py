@@ -38,7 +38,7 @@ class Scene:
         self.holds = 0
         eyes = Eyes(lambda: self.record, lambda camera: self.frame, lambda camera: self.trouble)
         self.worker = Worker(
-            bundle.policy, bundle.manifest, eyes, self.send, self.clock, {"pid": 1}, self.hold
+            bundle.policy, bundle.manifest, eyes, self.send, self.clock, 60, {"pid": 1}, self.hold
         )
         self.look(600)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,11 @@ from onnx import TensorProto, helper
 
 from inference.ensembler import ExecutionConfig
 from inference.manifest import CONDITIONING, CameraShape, Manifest, Range, sha256_of
+from inference.tool_space import DrivenArm
+from robot.config import load_robot
 from robot.joints import JOINTS, UNITS
+from robot.kinematics import Kinematics
+from robot.trajectory import Motion
 
 HEIGHT, WIDTH, CHUNK = 32, 48, 10
 
@@ -92,3 +97,11 @@ def rehash(folder: Path) -> None:
     content = json.loads(path.read_text())
     content["files"] = {name: sha256_of(folder / name) for name in content["files"]}
     path.write_text(json.dumps(content))
+
+
+def driven_arm(motion: Callable[[], Motion] | None = None) -> DrivenArm:
+    """The twin's arm for a source: at its ready pose, or moving as a test says."""
+    config, _ = load_robot("twin")
+    low, high = config.gate.min_position.array(), config.gate.max_position.array()
+    rest = Motion(config.ready_pose.array(), np.zeros(6))
+    return DrivenArm(Kinematics(), motion or (lambda: rest), low, high, config.ramp_velocity_dps, 60)

@@ -23,7 +23,7 @@ from robot.seams import ArmState
 from robot.seqlock import SharedBlock
 from robot.telemetry import MODES, TelemetryRing, empty_record
 from services.supervisor import remove_leftovers
-from tests.inference.toy import HEIGHT, WIDTH, write_bundle
+from tests.inference.toy import HEIGHT, WIDTH, driven_arm, write_bundle
 
 pytestmark = pytest.mark.live
 STATE = ArmState(0.0, *(np.zeros(6) for _ in range(6)), np.zeros(6, np.uint8))  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def test_chunks_reach_the_source(runtime: Runtime, tmp_path: Path) -> None:
     describe(runtime, write_bundle(tmp_path / "bundle"), small_robot(tmp_path))
     telemetry = TelemetryRing.create(runtime.telemetry_name)
     frames = FrameRing.create(runtime.frame_name("wrist"), HEIGHT, WIDTH)
-    source = PolicySource(runtime.chunk_socket, {"run_id": 5, "mode": "ensemble"}, control_hz=60)
+    source = PolicySource(runtime.chunk_socket, {"run_id": 5, "mode": "ensemble"}, driven_arm())
     client = MailboxClient(runtime.worker_socket)
     with worker(runtime) as process:
         status = status_when(runtime, lambda s: s.get("state") == "idle")
