@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -35,8 +35,8 @@ class InlinePolicySource:
         pickup_xy_m: the coordinates that the policy is told, shape (2,).
         fps: rate of the chunk's steps.
         latency_ticks: control ticks between an observation and the arrival of its chunk.
-        camera_px: (height, width) that the policy wants; pictures of another size are enlarged.
-        cameras: whose pictures the policy is shown.
+        camera_px: (height, width) that the policy wants of each camera that it is shown, or of all;
+            pictures of another size are enlarged. ``None``: all cameras, as the stage gives them.
         space: what the numbers of its actions mean.
         start_pose: where the arm goes first, user units, shape (6,); ``None``: chunks at once.
         observation_steps: observations that the policy sees at once.
@@ -51,8 +51,7 @@ class InlinePolicySource:
         *,
         fps: float,
         latency_ticks: int = 2,
-        camera_px: tuple[int, int] | None = None,
-        cameras: tuple[str, ...] = CAMERAS,
+        camera_px: Mapping[str, tuple[int, int]] | tuple[int, int] | None = None,
         space: ActionSpace = "joint_position",
         start_pose: FloatArray | None = None,
         observation_steps: int = 1,
@@ -61,9 +60,9 @@ class InlinePolicySource:
         self.pickup_xy_m = pickup_xy_m
         self.fps, self.latency_ticks = fps, latency_ticks
         self.period_ticks = max(1, round(stage.robot.control_hz / fps))
-        self._camera_px = camera_px or (stage.height_px, stage.width_px)
-        self._as_is = self._camera_px == (stage.height_px, stage.width_px)
-        self._cameras, self._space, self._start_pose = cameras, space, start_pose
+        sizes = (stage.height_px, stage.width_px) if camera_px is None else camera_px
+        self._camera_px = sizes if isinstance(sizes, Mapping) else dict.fromkeys(CAMERAS, sizes)
+        self._space, self._start_pose = space, start_pose
         self._history = ObservationHistory.at_rate(observation_steps, fps, stage.robot.control_hz)
         self._due: deque[tuple[int, int, Float32Array]] = deque()
         self._follower: ChunkFollower | None = None
@@ -98,8 +97,7 @@ class InlinePolicySource:
             pickup_xy_m,
             fps=manifest.fps,
             latency_ticks=latency_ticks,
-            camera_px=(cameras[0].height_px, cameras[0].width_px) if cameras else None,
-            cameras=tuple(camera.name for camera in cameras),
+            camera_px={camera.name: (camera.height_px, camera.width_px) for camera in cameras},
             space=space,
             start_pose=None if pose is None else np.array([pose[joint] for joint in JOINTS]),
             observation_steps=manifest.observation_steps,
@@ -130,9 +128,10 @@ class InlinePolicySource:
             and tick % self.period_ticks == 0
             and self.executor.wants(tick, self.latency_ticks)
         ):
-            images = self.stage.images(self._cameras)
-            if not self._as_is:
-                images = {name: enlarge(image, *self._camera_px) for name, image in images.items()}
+            images = self.stage.images(tuple(self._camera_px))
+            for name, size in self._camera_px.items():
+                if images[name].shape[:2] != size:
+                    images[name] = enlarge(images[name], *size)
             seen = Observation(tick, state.position.astype(np.float32), self.pickup_xy_m, images)
             chunk = self.policy.chunk(self._history.add(seen))
             self._due.append((tick + self.latency_ticks, tick, chunk))
