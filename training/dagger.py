@@ -10,13 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from inference.bundle import Bundle
-from inference.ensembler import ExecutionConfig, make_executor
+from inference.ensembler import ExecutionConfig
 from robot.seams import ArmState, Float32Array, FloatArray
 from robot.twin.render import CAMERAS
+from robot.twin.tasks import PickPlace
 from training.demonstrations import Demonstrator
-from training.episodes import FPS, Episode, Frame, episode_rng
+from training.episodes import FPS, Episode, Frame
 from training.rollout import InlinePolicySource, drive
 from training.stage import Stage
+from training.variety import Variety, episode_rng
 
 PATIENCE_S = 6.5
 """A policy that has not finished after this long is helped."""
@@ -32,21 +34,33 @@ class Corrector:
         bundle: the policy that drives first.
         execution: how its chunks are executed.
         seed: seed of the set; use another than the demonstrations'.
+        task: what is to be done.
+        variety: how different the episodes are.
     """
 
-    def __init__(self, stage: Stage, bundle: Bundle, execution: ExecutionConfig, *, seed: int) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        bundle: Bundle,
+        execution: ExecutionConfig,
+        *,
+        seed: int,
+        task: PickPlace | None = None,
+        variety: Variety | None = None,
+    ) -> None:
         self.stage, self.bundle, self.execution, self.seed = stage, bundle, execution, seed
-        self._demonstrator = Demonstrator(stage)
+        self._demonstrator = Demonstrator(stage, task=task, variety=variety)
 
     def episode(self, number: int) -> Episode | None:
         """See EpisodeMaker; ``None`` where there was nothing to mend, or the expert could not."""
         stage, demonstrator = self.stage, self._demonstrator
-        rng = episode_rng(self.seed, number)
-        place = demonstrator.task.sample(rng)
+        rng, task, variety = episode_rng(self.seed, number), demonstrator.task, demonstrator.variety
+        layout = variety.confuse(task, task.sample(rng), self.seed, number)
+        look, stiffness = variety.look(self.seed, number), variety.stiffness(self.seed, number)
         stage.camera_delay_s = float(rng.uniform(*demonstrator.options.camera_delay_s))
-        stage.reset(place, demonstrator.draw_start(rng))
+        stage.reset(layout, demonstrator.draw_start(rng), look=look, stiffness=stiffness)
         error_m = rng.normal(0.0, COORDINATE_NOISE_M, 2) * (rng.random() < 0.5)
-        pickup = np.array([place.x_m, place.y_m]) + error_m
+        pickup = np.array(layout.told_xy_m) + error_m
         until_s = float(rng.uniform(0.5, 5.0)) if rng.random() < 0.5 else PATIENCE_S
         frames: list[Frame] = []
         every = stage.robot.control_hz // FPS
@@ -60,23 +74,17 @@ class Corrector:
             stage,
             self._source(pickup.astype(np.float32)),
             limit_s=2 * PATIENCE_S,
-            stop=lambda: stage.world.cube_in_bowl or stage.world.time_s >= until_s,
+            stop=lambda: task.success(stage.world) or stage.world.time_s >= until_s,
             on_tick=record,
         )
-        if stage.world.cube_in_bowl:
-            return None
+        if task.success(stage.world) or stage.world.confuser_in_bowl:
+            return None  # nothing to mend, or nothing that the expert can mend
         speed = float(rng.uniform(0.9, 1.1))
         mended = demonstrator.finish(motion, rng, speed, frames, intervention=1)
-        return None if mended is None else Episode(mended, place)
+        return None if mended is None else Episode(mended, layout)
 
     def _source(self, pickup_xy_m: Float32Array) -> InlinePolicySource:
-        manifest = self.bundle.manifest
-        camera = manifest.cameras[0]
-        return InlinePolicySource(
-            self.stage,
-            self.bundle.policy,
-            make_executor(self.execution, self.stage.robot.control_hz, manifest.fps),
-            pickup_xy_m,
-            fps=manifest.fps,
-            camera_px=(camera.height_px, camera.width_px),
+        bundle = self.bundle
+        return InlinePolicySource.of_bundle(
+            self.stage, bundle.policy, bundle.manifest, pickup_xy_m, execution=self.execution
         )

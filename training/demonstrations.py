@@ -18,15 +18,20 @@ from robot.errors import UnreachableError
 from robot.joints import GRIPPER, N_JOINTS
 from robot.seams import FloatArray
 from robot.trajectory import Motion
+from robot.twin.looks import Look
 from robot.twin.render import CAMERAS
-from robot.twin.tasks import CubePlace, PickPlace
-from training.episodes import FPS, Episode, Frame, episode_rng
+from robot.twin.tasks import Layout, PickPlace
+from training.episodes import FPS, Episode, Frame
 from training.experts.pick_place import PickPlaceExpert, Plan
 from training.stage import Stage
+from training.variety import Variety, episode_rng
 
 STILL_FRAMES = 6
 """Frames kept at the end, so that the policy learns to stay where it has finished."""
 MAX_ATTEMPTS = 4
+DISTURBED_M = 0.010
+"""An episode that moves the confuser further than this is not kept: a policy would learn to push it about."""
+MISS_DRAWS = 20
 LOST_M = 0.030
 """A cube this far from the grasp point is not in the jaws; a held one's middle is within 15 mm."""
 
@@ -70,12 +75,29 @@ TAPER_S = 0.5
 
 
 class Demonstrator:
-    """Records episodes on one stage."""
+    """Records episodes on one stage.
 
-    def __init__(self, stage: Stage, options: DemonstrationOptions | None = None, *, seed: int = 0) -> None:
+    Args:
+        stage: the lockstep twin.
+        options: how untidy the demonstrations are.
+        seed: seed of the set.
+        task: what is shown.
+        variety: how different the episodes are.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        options: DemonstrationOptions | None = None,
+        *,
+        seed: int = 0,
+        task: PickPlace | None = None,
+        variety: Variety | None = None,
+    ) -> None:
         self.stage = stage
         self.seed = seed
-        self.task = PickPlace()
+        self.task = task or PickPlace()
+        self.variety = variety or Variety()
         self.options = options or DemonstrationOptions()
         self.expert = PickPlaceExpert(stage.world)
         self.ready = stage.robot.ready_pose.array()
@@ -88,22 +110,33 @@ class Demonstrator:
         return np.clip(start, gate.min_position.array() + 0.5, gate.max_position.array() - 0.5)
 
     def episode(self, number: int) -> Episode | None:
-        """See EpisodeMaker; ``None`` when the cube did not end in the bowl."""
-        rng = episode_rng(self.seed, number)
-        place = self.task.sample(rng)
-        frames = self.record(place, rng)
-        return None if frames is None else Episode(frames, place)
+        """See EpisodeMaker; ``None`` when it did not end well, see :meth:`record`."""
+        rng, variety = episode_rng(self.seed, number), self.variety
+        layout = variety.confuse(self.task, self.task.sample(rng), self.seed, number)
+        look, stiffness = variety.look(self.seed, number), variety.stiffness(self.seed, number)
+        frames = self.record(layout, rng, look=look, stiffness=stiffness)
+        return None if frames is None else Episode(frames, layout)
 
-    def record(self, place: CubePlace, rng: np.random.Generator) -> list[Frame] | None:
-        """Frames of one attempt, or ``None`` when the cube did not end in the bowl."""
+    def record(
+        self, layout: Layout, rng: np.random.Generator, *, look: Look | None = None, stiffness: float = 1.0
+    ) -> list[Frame] | None:
+        """Frames of one attempt; ``None``: the cube did not end in the bowl, or the confuser was moved."""
         options = self.options
         self.stage.camera_delay_s = float(rng.uniform(*options.camera_delay_s))
-        command = Motion(self.stage.reset(place, self.draw_start(rng)), np.zeros(N_JOINTS))
+        start = self.stage.reset(layout, self.draw_start(rng), look=look, stiffness=stiffness)
+        command = Motion(start, np.zeros(N_JOINTS))
         speed = float(rng.uniform(*options.speed))
         frames: list[Frame] = []
         if rng.random() < options.miss_probability:
-            command = self._miss(place, command, rng, speed, frames)
-        return self.finish(command, rng, speed, frames)
+            command = self._miss(layout, command, rng, speed, frames)
+        finished = self.finish(command, rng, speed, frames)
+        return None if self._disturbed(layout) else finished
+
+    def _disturbed(self, layout: Layout) -> bool:
+        confuser = self.stage.world.confuser_xyz_m
+        if layout.confuser is None or confuser is None:
+            return False
+        return math.dist(confuser[:2], layout.confuser.xy_m) > DISTURBED_M
 
     def finish(
         self,
@@ -122,7 +155,7 @@ class Demonstrator:
                 return None
             began = len(frames)
             command = self._follow(plan, noise, frames, 1.0, intervention, stop=self._dropped)
-            if self.stage.world.cube_in_bowl:
+            if self.task.success(self.stage.world):
                 self._hold(command.position, STILL_FRAMES, frames, intervention)
                 return frames
             # A grasp that failed is shown, but not to be learned.
@@ -132,15 +165,16 @@ class Demonstrator:
 
     def _miss(
         self,
-        place: CubePlace,
+        layout: Layout,
         command: Motion,
         rng: np.random.Generator,
         speed: float,
         frames: list[Frame],
     ) -> Motion:
         """Go for a place where the cube is not; nothing of this is to be learned."""
-        distance, angle = rng.uniform(*self.options.miss_m), rng.uniform(-math.pi, math.pi)
-        aim = np.array([place.x_m + distance * math.cos(angle), place.y_m + distance * math.sin(angle)])
+        aim = self._miss_aim(layout, rng)
+        if aim is None:
+            return command
         try:
             plan = self.expert.plan(command.position, aim_xy_m=aim, speed=speed)
         except UnreachableError:
@@ -153,6 +187,15 @@ class Demonstrator:
             until = plan.duration_s
         noise = Noise(rng, self.options.command_noise_deg)
         return self._follow(plan, noise, frames, 0.0, 0, until_s=until)
+
+    def _miss_aim(self, layout: Layout, rng: np.random.Generator) -> FloatArray | None:
+        """A point beside the cube where nothing else is in the jaws' way, ``None`` where none was found."""
+        for _ in range(MISS_DRAWS):
+            distance, angle = rng.uniform(*self.options.miss_m), rng.uniform(-math.pi, math.pi)
+            aim = np.array(layout.told_xy_m) + distance * np.array([math.cos(angle), math.sin(angle)])
+            if self.expert.has_room(*aim.tolist()):
+                return aim
+        return None
 
     def _dropped(self, segment: str) -> bool:
         """Whether the cube that should be in the jaws is not; lifting off counts as carrying already."""

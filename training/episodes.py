@@ -15,8 +15,9 @@ from robot.recording.features import Feature
 from robot.recording.writer import DatasetWriter
 from robot.seams import ByteArray, FloatArray
 from robot.twin.render import CAMERAS
-from robot.twin.tasks import CubePlace
+from robot.twin.tasks import Layout
 from training.stage import Stage
+from training.variety import Variety
 
 FPS = 30
 TASK = "Pick up the red cube at the given point and put it into the bowl."
@@ -38,10 +39,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """Frames from the first to the last, and where the cube lay."""
+    """Frames from the first to the last, and what lay where."""
 
     frames: list[Frame]
-    place: CubePlace
+    layout: Layout
 
 
 class EpisodeMaker(Protocol):
@@ -55,6 +56,8 @@ class DemonstrationOrder(StrictModel):
     """Episodes by the expert alone."""
 
     kind: Literal["demonstrations"] = "demonstrations"
+    task: str = "pick_place"
+    variety: Variety = Variety()
     seed: int = Field(ge=0)
     width_px: int = Field(default=256, ge=16, multiple_of=2)
     height_px: int = Field(default=192, ge=16, multiple_of=2)
@@ -66,6 +69,8 @@ class CorrectionOrder(StrictModel):
     kind: Literal["corrections"] = "corrections"
     policy: Path
     """Folder of the bundle."""
+    task: str = "pick_place"
+    variety: Variety = Variety()
     execution: ExecutionConfig | None = None
     """How its chunks are executed; ``None`` takes what the bundle recommends."""
     seed: int = Field(ge=0)
@@ -75,11 +80,6 @@ class CorrectionOrder(StrictModel):
 
 Order = Annotated[DemonstrationOrder | CorrectionOrder, Field(discriminator="kind")]
 """What is to be recorded; goes to other processes as JSON."""
-
-
-def episode_rng(seed: int, number: int) -> np.random.Generator:
-    """Randomness of one episode: a function of seed and number alone."""
-    return np.random.default_rng([seed, number])
 
 
 def create_dataset(root: Path, stage: Stage, provenance: dict[str, object]) -> DatasetWriter:
@@ -97,7 +97,7 @@ def create_dataset(root: Path, stage: Stage, provenance: dict[str, object]) -> D
 def write_episode(writer: DatasetWriter, episode: Episode) -> None:
     """Append one episode to a dataset."""
     writer.begin_episode(TASK)
-    pickup = np.array([episode.place.x_m, episode.place.y_m], dtype=np.float32)
+    pickup = np.array(episode.layout.told_xy_m, dtype=np.float32)
     for frame in episode.frames:
         writer.add_frame(
             frame.state.astype(np.float32),

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from inference.bundle import Bundle, load_bundle
-from inference.ensembler import ExecutionConfig, make_executor
+from inference.ensembler import ExecutionConfig
+from robot.errors import ConfigError
 from robot.twin.tasks import TASKS
 from training.demonstrations import DemonstrationOptions, Demonstrator
-from training.episodes import episode_rng
 from training.rollout import InlinePolicySource, drive
 from training.stage import Stage
+from training.variety import episode_rng
 
 LIVE_CAMERA_DELAY_S = 0.07
 """Rendering, JPEG, HTTP and decoding in the live gait, measured."""
@@ -94,40 +95,42 @@ class Evaluator:
 
     def __init__(self, bundle: Bundle, options: EvaluationOptions) -> None:
         self.bundle, self.options = bundle, options
-        camera = bundle.manifest.cameras[0]
-        width, height = options.camera_px or (camera.width_px, camera.height_px)
+        sizes = [(camera.width_px, camera.height_px) for camera in bundle.manifest.cameras]
+        width, height = options.camera_px or max(sizes, default=(128, 96))
         self.stage = Stage(width, height, camera_delay_s=options.camera_delay_s)
         self.task = TASKS[options.task]
-        self._wanted = (camera.height_px, camera.width_px)
         self._start = Demonstrator(self.stage, DemonstrationOptions(start_noise_deg=1.0))
 
     def run(self, number: int) -> Trial:
         """One trial."""
         options, stage, manifest = self.options, self.stage, self.bundle.manifest
         rng = episode_rng(options.seed, number)
-        place = self.task.sample(rng)
-        stage.reset(place, self._start.draw_start(rng))
+        layout = self.task.sample(rng)
+        stage.reset(layout, self._start.draw_start(rng))
         error = rng.normal(0.0, options.coordinate_error_m, 2) if options.coordinate_error_m else np.zeros(2)
-        pickup = (np.array([place.x_m, place.y_m]) + error).astype(np.float32)
-        execution = options.execution or manifest.execution
-        source = InlinePolicySource(
+        place = layout.cube
+        if place is None:
+            raise ConfigError(f"task {self.task.name!r} has no cube")
+        pickup = (np.array(layout.told_xy_m) + error).astype(np.float32)
+        source = InlinePolicySource.of_bundle(
             stage,
             self.bundle.policy,
-            make_executor(execution, stage.robot.control_hz, manifest.fps),
+            manifest,
             pickup,
-            fps=manifest.fps,
+            execution=options.execution,
             latency_ticks=LATENCY_TICKS,
-            camera_px=self._wanted,
         )
         world, seen_s = stage.world, [math.inf]
 
         def done() -> bool:
-            seen_s[0] = min(seen_s[0], world.time_s) if world.cube_in_bowl else math.inf
+            seen_s[0] = min(seen_s[0], world.time_s) if self.task.success(world) else math.inf
             return world.time_s - seen_s[0] > SETTLE_S
 
         drive(stage, source, limit_s=self.task.time_limit_s, stop=done)
         x, y, z = (float(v) for v in world.cube_xyz_m)
-        return Trial(number, world.cube_in_bowl, world.time_s, place.x_m, place.y_m, place.yaw_rad, x, y, z)
+        return Trial(
+            number, self.task.success(world), world.time_s, place.x_m, place.y_m, place.yaw_rad, x, y, z
+        )
 
     def close(self) -> None:
         """Free the renderer."""

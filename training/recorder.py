@@ -20,7 +20,7 @@ from robot.recording.merge import append_dataset
 from robot.recording.reader import Dataset
 from robot.recording.writer import DatasetWriter
 from robot.twin import child
-from robot.twin.tasks import PickPlace
+from robot.twin.tasks import PickPlace, task_named
 from training.dagger import Corrector
 from training.demonstrations import Demonstrator
 from training.episodes import DemonstrationOrder, EpisodeMaker, Order, create_dataset, write_episode
@@ -71,19 +71,22 @@ def record_episodes(
 
 def open_order(order: Order, stage: Stage) -> tuple[EpisodeMaker, dict[str, object]]:
     """Who makes the episodes of an order, and what the dataset says of their origin."""
-    task = PickPlace().name
+    task = task_named(order.task)
+    if not isinstance(task, PickPlace):
+        raise ConfigError(f"nobody shows or corrects the task {task.name!r} here")
+    origin: dict[str, object] = {
+        "seed": order.seed,
+        "task": task.name,
+        **order.variety.model_dump(mode="json"),
+    }
     if isinstance(order, DemonstrationOrder):
-        return Demonstrator(stage, seed=order.seed), {"source": "expert", "seed": order.seed, "task": task}
+        demonstrator = Demonstrator(stage, seed=order.seed, task=task, variety=order.variety)
+        return demonstrator, {"source": "expert", **origin}
     bundle = load_bundle(order.policy, threads=1)
     execution = order.execution or bundle.manifest.execution
-    origin: dict[str, object] = {
-        "source": "corrections",
-        "seed": order.seed,
-        "task": task,
-        "policy": bundle.manifest.name,
-        "execution": execution.model_dump(mode="json"),
-    }
-    return Corrector(stage, bundle, execution, seed=order.seed), origin
+    origin |= {"policy": bundle.manifest.name, "execution": execution.model_dump(mode="json")}
+    corrector = Corrector(stage, bundle, execution, seed=order.seed, task=task, variety=order.variety)
+    return corrector, {"source": "corrections", **origin}
 
 
 def _alone(maker: EpisodeMaker, writer: DatasetWriter, episodes: int, on_episode: OnEpisode | None) -> int:

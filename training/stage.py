@@ -12,8 +12,9 @@ from robot.joints import GRIPPER
 from robot.kinematics import user_to_rad
 from robot.seams import ByteArray, FloatArray
 from robot.twin.lockstep import LockstepArm, LockstepClock
+from robot.twin.looks import Look
 from robot.twin.render import CAMERAS, Renderer
-from robot.twin.tasks import CubePlace
+from robot.twin.tasks import Layout
 from robot.twin.world import World, WorldConfig
 
 SUPERSAMPLE_LIMIT_PX = 200
@@ -46,21 +47,30 @@ class Stage:
         self.width_px, self.height_px = width_px, height_px
         self._scale = 2 if width_px < SUPERSAMPLE_LIMIT_PX else 1
         self._renderer: Renderer | None = None
+        self._look = Look()
         self._history: deque[FloatArray] = deque(maxlen=MAX_DELAY_TICKS + 1)
         self.camera_delay_s = camera_delay_s
 
-    def reset(self, place: CubePlace, start: FloatArray) -> FloatArray:
-        """Power-cycle the arm in a pose, put the cube down, energise. Returns the first command.
+    def reset(
+        self, layout: Layout, start: FloatArray, *, look: Look | None = None, stiffness: float = 1.0
+    ) -> FloatArray:
+        """Power-cycle the arm in a pose, put everything in its place, energise. Returns the first command.
 
         Args:
-            place: where the cube lies.
+            layout: what lies where.
             start: pose in user units, shape (6,).
+            look: how everything looks; ``None``: as the scene is.
+            stiffness: factor on the position stiffness of the servos.
         """
-        self.world.reset()
+        self._look = look or Look()
+        self.world.reset(stiffness)
         pose = user_to_rad(start)
         self.world.data.qpos[:6] = pose
         self.world.follower.reset_pose(pose)
-        self.world.place_cube(place.x_m, place.y_m, place.yaw_rad)
+        if (cube := layout.cube) is not None:
+            self.world.place_cube(cube.x_m, cube.y_m, cube.yaw_rad)
+        if (confuser := layout.confuser) is not None:
+            self.world.place_confuser(confuser.x_m, confuser.y_m, confuser.yaw_rad)
         mujoco.mj_forward(self.world.model, self.world.data)
         self._history.clear()
         self._history.append(self.world.render_state())
@@ -77,6 +87,7 @@ class Stage:
         """Pictures as they arrive now: of the world as it was ``camera_delay_s`` ago."""
         if self._renderer is None:
             self._renderer = Renderer(self.width_px * self._scale, self.height_px * self._scale)
+        self._renderer.show(self._look)
         ticks = round(self.camera_delay_s * self.robot.control_hz)
         seen = self._history[max(len(self._history) - 1 - ticks, 0)]
         return {name: shrink(self._renderer.render(seen, name), self._scale) for name in cameras}

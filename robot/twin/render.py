@@ -10,8 +10,10 @@ import numpy as np
 
 from robot.errors import TwinError
 from robot.seams import ByteArray, FloatArray
+from robot.twin import looks
+from robot.twin.looks import Look
 from robot.twin.props import PaperView
-from robot.twin.scene import load_scene_to_render
+from robot.twin.scene import TABLE_TOP, load_scene_to_render
 
 CAMERAS = ("wrist", "overhead")
 """Names of the twin's cameras."""
@@ -41,6 +43,36 @@ class Renderer:
             raise TwinError(message) from error
         self._option = mujoco.MjvOption()
         self._option.geomgroup[3:] = 0
+        self._look = Look()
+
+    def show(self, look: Look) -> None:
+        """Let the world look like this from now on."""
+        if look == self._look:
+            return
+        model, colour = self._model, looks.tint(look.kelvin)
+        lamp = model.light("lamp")
+        lamp.dir[:] = np.array(look.lamp_direction) / np.linalg.norm(look.lamp_direction)
+        lamp.diffuse[:] = np.array(looks.LAMP_RGB) * look.lamp * colour
+        model.vis.headlight.ambient[:] = np.array(looks.AMBIENT_RGB) * look.ambient * colour
+        model.mat("cube").rgba[:3] = look.cube_rgb
+        model.mat("bowl").rgba[:3] = look.bowl_rgb
+        model.geom("floor").rgba[:3] = look.floor_rgb
+        self._cover_table(look.table)
+        self._look = look
+
+    def _cover_table(self, surface: looks.Surface) -> None:
+        plain = surface.family == "plain"
+        material = self._model.mat("table" if plain else TABLE_TOP)
+        self._model.geom("table").matid[:] = material.id
+        if plain:
+            material.rgba[:3] = surface.rgb
+            return
+        texture = self._model.tex(TABLE_TOP)
+        pixels = looks.picture(surface).ravel()
+        first = int(texture.adr[0])
+        self._model.tex_data[first : first + pixels.size] = pixels
+        self._renderer._gl_context.make_current()
+        mujoco.mjr_uploadTexture(self._model, self._renderer._mjr_context, texture.id)
 
     def render(self, render_state: FloatArray, camera: str) -> ByteArray:
         """One RGB picture, uint8 (height, width, 3).

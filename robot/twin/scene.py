@@ -7,8 +7,11 @@ from pathlib import Path
 import mujoco
 
 from robot.joints import JOINTS
+from robot.twin.looks import TABLE_M, TEXTURE_PX
 from robot.twin.props import add_paper
 
+TABLE_TOP = "table_top"
+"""Texture and material that a look puts on the table."""
 SCENE_XML = Path(__file__).resolve().parent / "scene.xml"
 
 
@@ -18,9 +21,15 @@ def load_scene() -> mujoco.MjModel:
 
 
 def load_scene_to_render() -> mujoco.MjModel:
-    """The same with the paper of :mod:`robot.twin.props`, which takes no part in the physics."""
+    """The same with what only cameras see: the paper of :mod:`robot.twin.props` and a table top for looks."""
     spec = mujoco.MjSpec.from_file(str(SCENE_XML))
     add_paper(spec)
+    texture = spec.add_texture(name=TABLE_TOP, type=mujoco.mjtTexture.mjTEXTURE_2D, nchannel=3)
+    texture.height = texture.width = TEXTURE_PX
+    texture.data = bytes(3 * TEXTURE_PX * TEXTURE_PX)
+    top = spec.add_material(name=TABLE_TOP, specular=0.0, reflectance=0.0, texuniform=True)
+    top.texrepeat = [1.0 / TABLE_M, 1.0 / TABLE_M]
+    top.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = TABLE_TOP
     return spec.compile()
 
 

@@ -89,6 +89,8 @@ class ServoBank:
         self._protection = Protection(self.n, self.parameters)
         self.temperature_c = self._protection.temperature_c
         self.supply_v = self._protection.supply_v
+        self.stiffness_factor = 1.0
+        """See :meth:`set_stiffness`."""
         self.overloaded = self._protection.overloaded
         self._roster = Roster(self._files)
         self.stuck = np.zeros(self.n, dtype=bool)
@@ -262,6 +264,11 @@ class ServoBank:
         self.supply_v[:] = voltage_v
         self._dirty = True
 
+    def set_stiffness(self, factor: float) -> None:
+        """Make all servos stiffer or softer than the model says, as another build of the firmware would."""
+        self.stiffness_factor = factor
+        self._dirty = True
+
     def before_step(self, dt_s: float) -> Drive:
         """Advance the firmware by ``dt_s`` and say what the motors do meanwhile."""
         self.time_s += dt_s
@@ -389,7 +396,8 @@ class ServoBank:
         protective_pct = np.minimum(limit_pct, column("protective_torque"))
         limit_pct = np.where(self._protection.weak, protective_pct, limit_pct)
         stall = p.stall_force_nm(self.supply_v)
-        self._stiffness = np.where(self._on, stall * DUTY_PER_RAD_AND_P * column("p_gain"), 0.0)
+        stiffness = stall * DUTY_PER_RAD_AND_P * column("p_gain") * self.stiffness_factor
+        self._stiffness = np.where(self._on, stiffness, 0.0)
         self._force_limit = np.where(self._on, stall * limit_pct / 100.0, 0.0)
         self._damping = np.where(self._on, p.driven_damping_nm_s_per_rad, p.viscous_nm_s_per_rad)
         self._dirty = False

@@ -20,7 +20,7 @@ import numpy as np
 from robot.config import config_root
 from robot.errors import TwinError
 from robot.joints import GRIPPER, JOINTS, N_JOINTS
-from robot.kinematics import GRIPPER_CLOSED_RAD, rad_to_user, user_to_rad
+from robot.kinematics import FINGERTIP_SITES, GRIPPER_CLOSED_RAD, rad_to_user, user_to_rad
 from robot.registers import TICKS_PER_TURN, encode_signed
 from robot.seams import FloatArray
 from robot.twin.hand import Hand
@@ -90,7 +90,6 @@ class World:
         self._cube_dof = int(self.model.joint("cube").dofadr[0])
         self._confuser_dof = int(self.model.joint("confuser").dofadr[0])
         self._bowl_xy = self.model.body("bowl").pos[:2].copy()
-        self._cube_geom = int(self.model.geom("cube").id)
         hand = [int(self.model.body(name).id) for name in ("gripper", "moving_jaw")]
         self._hand_geoms = frozenset(np.flatnonzero(np.isin(self.model.geom_bodyid, hand)).tolist())
         self._confuser_present = False
@@ -135,8 +134,12 @@ class World:
         """Simulated time since the last reset."""
         return float(self.data.time)
 
-    def reset(self) -> None:
-        """Park the arm at rest, put the cube in front of it, take the confuser away."""
+    def reset(self, stiffness: float = 1.0) -> None:
+        """Park the arm at rest, put the cube in front of it, take the confuser away.
+
+        Args:
+            stiffness: factor on the position stiffness of the follower's servos until the next reset.
+        """
         mujoco.mj_resetData(self.model, self.data)
         self._last_drive = None
         park = np.array(self.config.park_rad)
@@ -144,6 +147,7 @@ class World:
         for bank in (self.follower, self.leader):
             bank.power_cycle()
             bank.reset_pose(park)
+        self.follower.set_stiffness(stiffness)
         self._leader_rad = park.copy()
         self._leader_velocity[:] = 0.0
         self._leader_pose = None
@@ -298,6 +302,18 @@ class World:
         return math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
 
     @property
+    def tool_m(self) -> FloatArray:
+        """Point between the fingertips where a grasped cube sits, base frame, shape (3,)."""
+        return np.array(self.data.site("grasp").xpos)
+
+    @property
+    def fingertips_m(self) -> FloatArray:
+        """Middle of the two fingertips, base frame, shape (3,)."""
+        tips = [self.data.site(name).xpos for name in FINGERTIP_SITES]
+        middle: FloatArray = np.mean(tips, axis=0)
+        return middle
+
+    @property
     def bowl_xy_m(self) -> FloatArray:
         """Middle of the bowl, base frame, shape (2,)."""
         return np.array(self._bowl_xy)
@@ -305,15 +321,30 @@ class World:
     @property
     def cube_in_bowl(self) -> bool:
         """Whether the cube lies in the bowl, let go of."""
-        cube = self.cube_xyz_m
-        inside = float(np.hypot(*(cube[:2] - self._bowl_xy))) < 0.05 and float(cube[2]) < 0.045
-        speed = float(np.linalg.norm(self.data.qvel[self._cube_dof : self._cube_dof + 3]))
-        return inside and speed < 0.05 and not self._cube_is_touched()
+        return self._in_bowl("cube", self._cube, self._cube_dof)
 
-    def _cube_is_touched(self) -> bool:
-        """Whether the gripper or its jaw touched the cube in the last step."""
+    @property
+    def confuser_in_bowl(self) -> bool:
+        """The same of the confuser; ``False`` where there is none."""
+        return self._confuser_present and self._in_bowl("confuser", self._confuser, self._confuser_dof)
+
+    @property
+    def confuser_xyz_m(self) -> FloatArray | None:
+        """Middle of the confuser, base frame, shape (3,); ``None`` where there is none."""
+        return (
+            np.array(self.data.qpos[self._confuser : self._confuser + 3]) if self._confuser_present else None
+        )
+
+    def _in_bowl(self, geom: str, qpos: int, dof: int) -> bool:
+        x, y, z = self.data.qpos[qpos : qpos + 3].tolist()
+        inside = math.dist((x, y), self._bowl_xy) < 0.05 and z < 0.045
+        speed = float(np.linalg.norm(self.data.qvel[dof : dof + 3]))
+        return inside and speed < 0.05 and not self._is_touched(geom)
+
+    def _is_touched(self, geom: str) -> bool:
+        """Whether the gripper or its jaw touched this in the last step."""
         pairs = self.data.contact.geom
-        others = pairs[(pairs == self._cube_geom).any(axis=1)].ravel().tolist()
+        others = pairs[(pairs == self.model.geom(geom).id).any(axis=1)].ravel().tolist()
         return not self._hand_geoms.isdisjoint(others)
 
     def truth(self) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def _pick(service: Served, stop: threading.Event, finished: list[str]) -> None:
     """
     rng, task = np.random.default_rng(0), PickPlace()
     while not stop.is_set():
-        place = task.sample(rng)
+        place = task.place(rng)
         try:
             cube = {"x_m": place.x_m, "y_m": place.y_m}
             service.call("PUT", "/v1/twin", {"cube": cube})

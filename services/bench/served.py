@@ -175,7 +175,7 @@ def bench_pickups(policy: Path | None, trials: int, seed: int, execution: str | 
     with served(policy=policy, execution=execution) as service:
         service.start()
         for number in range(trials):
-            place = task.sample(np.random.default_rng([seed, number]))
+            place = task.place(np.random.default_rng([seed, number]))
             cube = {"x_m": place.x_m, "y_m": place.y_m, "yaw_rad": place.yaw_rad}
             service.call("PUT", "/v1/twin", {"cube": cube})
             pickup = service.pickup(place.x_m, place.y_m)

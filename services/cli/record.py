@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
@@ -20,10 +20,16 @@ from services.console.run import Place
 from services.recording.options import PickupPoint, RecordingOptions
 from services.serving import ServeOptions
 
+if TYPE_CHECKING:
+    from training.episodes import DemonstrationOrder
+
 IMAGE_SIZE = "256x192"
 EPISODES = 10
 FPS = 30
 CODEC = "auto"
+SENTENCE_REMEDY = (
+    "without --live the expert does a task of the twin by its name, for instance pick_place_confuser"
+)
 LIVE_REMEDY = "only for the lockstep twin, without --live and with --teleop expert"
 LOCKSTEP_REMEDY = "only in real time, add --live (a policy is corrected in lockstep by so101 correct)"
 URL_REMEDY = "the service at --url was told what it records, leave it out"
@@ -45,13 +51,29 @@ def record(
         Path | None, typer.Option(help="bundle that drives until it is taken over: corrections (DAgger)")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="a sentence that says what is done; the twin has one")
+        str | None,
+        typer.Option(
+            help="a sentence that says what is done, the twin has one; without --live the name of a task, "
+            "pick_place if not given"
+        ),
     ] = None,
     episodes: Annotated[
         int | None,
         typer.Option(min=1, help=f"so many; if not given, {EPISODES} by the expert, else until it is ended"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the expert: the same one, the same episodes")] = 0,
+    confusers: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="share of the episodes with a second cube that looks the same"),
+    ] = None,
+    looks: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="share of the episodes with light, table and colours of their own"),
+    ] = None,
+    stiffness: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.5, help="the servos' stiffness differs by up to this share either way"),
+    ] = None,
     pickup: Annotated[
         str | None,
         typer.Option(metavar="X,Y", help="where the object lies, metres; the twin knows where its cube lies"),
@@ -101,8 +123,8 @@ def record(
         hub.check_repo_id(push)
     if driver is Driver.EXPERT and pickup is not None:
         raise ConfigError("--pickup: the expert puts the cube somewhere else each time, leave it out")
+    variety = {"confusers": confusers, "looks": looks, "stiffness": stiffness}
     about: dict[str, object] = {
-        "task": task,
         "policy": policy,
         "pickup": pickup,
         "no_pickup": no_pickup,
@@ -112,16 +134,17 @@ def record(
         "codec": None if codec == CODEC else codec,
     }
     if url is not None:
-        _refuse({"out": out, "episodes": episodes, **about}, URL_REMEDY)
+        _refuse({"out": out, "episodes": episodes, "task": task, **about, **variety}, URL_REMEDY)
         result = record_live(driver, Place(url=url), seed=seed)
     elif out is None:
         raise ConfigError("--out DIR is missing: the folder of the dataset")
     elif driver is Driver.EXPERT and not live:
         _refuse(about, LOCKSTEP_REMEDY)
         size = IMAGE_SIZE if image_size is None else image_size
-        result = _lockstep(out, episodes or EPISODES, seed, size, jobs)
+        order = _order(task or "pick_place", seed, size, variety)
+        result = _lockstep(out, episodes or EPISODES, order, jobs)
     else:
-        _refuse({"image_size": image_size, "jobs": None if jobs == 1 else jobs}, LIVE_REMEDY)
+        _refuse({"image_size": image_size, "jobs": None if jobs == 1 else jobs, **variety}, LIVE_REMEDY)
         options = _options(
             out=out.resolve(),
             task=task or _task_of(robot),
@@ -154,17 +177,31 @@ def _refuse(options: Mapping[str, object], remedy: str) -> None:
         raise ConfigError(f"{', '.join(given)}: {remedy}")
 
 
-def _lockstep(out: Path, episodes: int, seed: int, image_size: str, jobs: int) -> dict[str, object]:
+def _order(task: str, seed: int, image_size: str, variety: Mapping[str, float | None]) -> DemonstrationOrder:
     size = re.fullmatch(r"(\d+)x(\d+)", image_size)
     if size is None:
         raise ConfigError(f"--image-size is WIDTHxHEIGHT, for instance {IMAGE_SIZE}, not {image_size!r}")
+    from robot.twin.tasks import TASKS
     from training.episodes import DemonstrationOrder
-    from training.recorder import record_episodes
+    from training.variety import Variety
 
+    if task not in TASKS:
+        raise ConfigError(f"--task {task!r}: {SENTENCE_REMEDY}; there is: {', '.join(TASKS)}")
+    given = Variety(
+        confuser_share=variety["confusers"] or 0.0,
+        look_share=variety["looks"] or 0.0,
+        stiffness_spread=variety["stiffness"] or 0.0,
+    )
+    width, height = int(size[1]), int(size[2])
     try:
-        order = DemonstrationOrder(seed=seed, width_px=int(size[1]), height_px=int(size[2]))
+        return DemonstrationOrder(task=task, seed=seed, variety=given, width_px=width, height_px=height)
     except ValidationError as error:
         raise ConfigError(f"--image-size {image_size}: sides are even and at least 16 pixels") from error
+
+
+def _lockstep(out: Path, episodes: int, order: DemonstrationOrder, jobs: int) -> dict[str, object]:
+    from training.recorder import record_episodes
+
     with counting("episodes", episodes) as (progress, bar):
         tried = record_episodes(out, order, episodes, jobs=jobs, on_episode=lambda: progress.advance(bar))
     return {"out": str(out), "episodes": episodes, "attempts": tried}

@@ -26,8 +26,8 @@ from services.console.client import IntentStream, ServiceClient
 from services.console.episodes import FINAL, Episodes
 from services.recording.options import PickupPoint
 from training.dagger import COORDINATE_NOISE_M, PATIENCE_S
-from training.episodes import episode_rng
 from training.experts.live import LiveExpert, Seen
+from training.variety import episode_rng
 
 TELEMETRY_HZ = 60
 FRESH_S = 1.0
@@ -164,7 +164,7 @@ class Unattended:
 
     def _demonstrate(self, expert: LiveExpert, scene: LiveScene, rng: np.random.Generator) -> bool:
         self._arm.ready(start=self._first)
-        self._put(PickPlace().sample(rng))
+        self._put(PickPlace().place(rng))
         if self._episodes is None:
             self._arm.drive()
         else:
@@ -180,7 +180,7 @@ class Unattended:
         if self._episodes is None:
             raise CommandError("corrections are for recording: so101 record", code="not_recorded")
         self._arm.ready(start=self._first)
-        place = PickPlace().sample(rng)
+        place = PickPlace().place(rng)
         self._put(place)
         error_m = rng.normal(0.0, COORDINATE_NOISE_M, 2) * (rng.random() < 0.5)
         until_s = float(rng.uniform(0.5, 5.0)) if rng.random() < 0.5 else PATIENCE_S

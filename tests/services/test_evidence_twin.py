@@ -79,8 +79,8 @@ class Watched:
     def trial(self, seed: int, kind: str) -> tuple[Verdict, bool]:
         """One pickup of a kind; the verdict, and whether the cube is in the bowl."""
         assert CONFIG.bowl is not None
-        place = PickPlace().sample(np.random.default_rng(seed))
-        self.ramp(self.stage.reset(place, READY))
+        place = PickPlace().place(np.random.default_rng(seed))
+        self.ramp(self.stage.reset(place.alone(), READY))
         pickup = (place.x_m, place.y_m)
         pictures = PictureEvidence(self.picture(), self.table_map, pickup, CONFIG.bowl)
         evidence = GripperEvidence(CONFIG.bowl)

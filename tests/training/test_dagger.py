@@ -13,9 +13,10 @@ from robot.kinematics import Kinematics
 from robot.twin.tasks import CubePlace
 from training.dagger import Corrector
 from training.demonstrations import DemonstrationOptions, Demonstrator
-from training.episodes import FPS, episode_rng
+from training.episodes import FPS
 from training.experts.pick_place import PickPlaceExpert
 from training.rollout import InlinePolicySource, drive
+from training.variety import episode_rng
 
 CHUNK = 40
 EXECUTION = ExecutionConfig(actions_per_inference=10)
@@ -63,13 +64,15 @@ class Ramp:
 
 
 def bundle_of(policy, stage):
-    camera = SimpleNamespace(height_px=stage.height_px, width_px=stage.width_px)
-    return SimpleNamespace(policy=policy, manifest=SimpleNamespace(fps=float(FPS), cameras=(camera,)))
+    manifest = SimpleNamespace(
+        fps=float(FPS), cameras=(), action_space="joint_position", start_pose=None, observation_steps=1
+    )
+    return SimpleNamespace(policy=policy, manifest=manifest)
 
 
 def begin(stage, place):
     """A calm demonstrator, and the expert's plan as the policy that drives."""
-    start = stage.reset(place, stage.robot.ready_pose.array())
+    start = stage.reset(place.alone(), stage.robot.ready_pose.array())
     plan = PickPlaceExpert(stage.world).plan(start)
     executor = make_executor(EXECUTION, 60, FPS)
     source = InlinePolicySource(stage, Planned(plan), executor, np.zeros(2, np.float32), fps=FPS)
@@ -100,7 +103,7 @@ def test_a_correction_is_the_same_whatever_came_before(stage):
     corrector.episode(0)
     again = corrector.episode(1)
     assert first is not None and again is not None
-    assert first.place == again.place and len(first.frames) == len(again.frames)
+    assert first.layout == again.layout and len(first.frames) == len(again.frames)
     assert all((a.action == b.action).all() for a, b in zip(first.frames, again.frames, strict=True))
 
 
@@ -112,7 +115,7 @@ def test_what_the_policy_has_done_by_itself_is_no_correction(stage, monkeypatch)
 
 def test_the_expert_gets_the_motion_that_the_source_had(stage):
     velocity = np.array([20.0, 12.0, -15.0, -8.0, 30.0, 10.0])
-    start = stage.reset(CubePlace(0.25, 0.1, 0.0), stage.robot.ready_pose.array())
+    start = stage.reset(CubePlace(0.25, 0.1, 0.0).alone(), stage.robot.ready_pose.array())
     sent = []
     motion = drive(
         stage,

@@ -99,7 +99,7 @@ class ExpertPolicy:
 @pytest.mark.parametrize("mode", ["ensemble", "receding", "open_loop"])
 @pytest.mark.parametrize("latency_ticks", [0, 6])
 def test_perfect_chunks_pick_the_cube_in_every_mode_and_with_late_chunks(stage, mode, latency_ticks):
-    command = stage.reset(CubePlace(0.23, 0.06, 0.2), stage.robot.ready_pose.array())
+    command = stage.reset(CubePlace(0.23, 0.06, 0.2).alone(), stage.robot.ready_pose.array())
     plan = PickPlaceExpert(stage.world).plan(command)
     executor = make_executor(ExecutionConfig(mode=mode, actions_per_inference=10), 60, 30)
     source = InlinePolicySource(

@@ -10,9 +10,10 @@ import pytest
 from robot.joints import GRIPPER
 from robot.twin.tasks import CubePlace, PickPlace
 from training.demonstrations import DemonstrationOptions, Demonstrator, Noise
-from training.episodes import FPS, episode_rng
+from training.episodes import FPS
 from training.experts.pick_place import PickPlaceExpert
 from training.stage import Stage
+from training.variety import episode_rng
 
 
 def follow(stage: Stage, expert: PickPlaceExpert, command):
@@ -33,7 +34,7 @@ def test_it_puts_the_cube_into_the_bowl_from_anywhere_in_the_field(stage, number
 
 
 def test_no_servo_is_overloaded_by_the_grip(stage):
-    command = stage.reset(CubePlace(0.24, 0.05, 0.4), stage.robot.ready_pose.array())
+    command = stage.reset(CubePlace(0.24, 0.05, 0.4).alone(), stage.robot.ready_pose.array())
     plan = PickPlaceExpert(stage.world).plan(command)
     for tick in range(int(plan.duration_s * 60)):
         stage.arm.write(plan.at(tick / 60)[0])
@@ -42,7 +43,7 @@ def test_no_servo_is_overloaded_by_the_grip(stage):
 
 
 def test_a_plan_begins_at_the_command_in_force_and_never_steps(stage):
-    command = stage.reset(CubePlace(0.22, -0.1, 0.0), stage.robot.ready_pose.array())
+    command = stage.reset(CubePlace(0.22, -0.1, 0.0).alone(), stage.robot.ready_pose.array())
     plan = PickPlaceExpert(stage.world).plan(command)
     path = np.array([plan.at(t)[0] for t in np.arange(0, plan.duration_s, 1 / 60)])
     assert path[0] == pytest.approx(command, abs=0.01)
@@ -54,7 +55,7 @@ def test_a_deliberate_miss_is_masked_and_mended(stage):
     options = DemonstrationOptions(miss_probability=1.0)
     demonstrator = Demonstrator(stage, options)
     rng = episode_rng(5, 0)
-    frames = demonstrator.record(CubePlace(0.24, 0.02, 0.3), rng)
+    frames = demonstrator.record(CubePlace(0.24, 0.02, 0.3).alone(), rng)
     assert frames is not None
     masks = np.array([frame.loss_mask for frame in frames])
     assert masks[0] == 0.0
@@ -86,7 +87,7 @@ def test_a_cube_that_falls_out_is_fetched_again(stage, monkeypatch):
         return distance()
 
     monkeypatch.setattr(demonstrator.expert, "distance_to_cube_m", snatch)
-    frames = demonstrator.record(CubePlace(0.25, -0.05, 0.2), episode_rng(1, 1))
+    frames = demonstrator.record(CubePlace(0.25, -0.05, 0.2).alone(), episode_rng(1, 1))
     assert seconds
     assert frames is not None
     assert stage.world.cube_in_bowl
@@ -115,7 +116,7 @@ def test_labels_are_clean_while_the_execution_is_noisy(stage):
     noisy = DemonstrationOptions(
         command_noise_deg=3.0, miss_probability=0.0, start_noise_deg=0.0, speed=(1.0, 1.0)
     )
-    place = CubePlace(0.25, 0.0, 0.0)
+    place = CubePlace(0.25, 0.0, 0.0).alone()
     runs = []
     for options in (calm, noisy):
         frames = Demonstrator(stage, options).record(place, episode_rng(1, 0))

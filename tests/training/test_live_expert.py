@@ -19,7 +19,7 @@ class TableTop:
         self.stage = Stage(64, 48)
         self.lock = threading.Lock()
         start = self.stage.robot.ready_pose.array()
-        self.goal = self.stage.reset(place, start)
+        self.goal = self.stage.reset(place.alone(), start)
         self.sent: list[FloatArray] = []
         self.taken_away = False
         self.at_s = {0.0: lambda: None}

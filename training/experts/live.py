@@ -61,7 +61,7 @@ class Scene(Protocol):
 
 
 class Mirror:
-    """A copy of the live world: the arm and the cube as they were seen, at rest."""
+    """A copy of the live world: the arm and the cubes as they were seen, at rest."""
 
     def __init__(self) -> None:
         self.world = World()
@@ -74,6 +74,10 @@ class Mirror:
         world.data.qpos[:6] = user_to_rad(position)
         world.place_cube(cube["x_m"], cube["y_m"], cube["yaw_rad"])
         world.data.qpos[self._cube + 2] = cube["z_m"]
+        if (confuser := truth["confuser"]) is None:
+            world.remove_confuser()
+        else:
+            world.place_confuser(confuser["x_m"], confuser["y_m"])
         mujoco.mj_forward(world.model, world.data)
 
 

@@ -39,6 +39,15 @@ BOWL_INSIDE_M = 0.05
 RETREAT_M = 0.150
 CLEAR_M = 0.055
 """Below this height the gripper first rises before it travels."""
+MAX_TURN_RAD = math.radians(140)
+"""The wrist rolls a little further than this either way."""
+FIXED_JAW_M, MOVING_JAW_M, JAW_HALF_M = (-0.031, -0.021), (0.014, 0.050), 0.010
+"""What the jaws take below the height of the bowl while they come down open and close: from and to along
+the direction in which they open, and to either side of it; the origin is the grasp point.
+"""
+BOWL_RADIUS_M, CUBE_RADIUS_M = 0.066, 0.019
+ROOM_M = 0.006
+"""What is to be left between the jaws and other things; the arm arrives within some millimetres."""
 CRUISE_DPS = 75.0
 """Mean speed of the fastest joint between waypoints."""
 
@@ -85,7 +94,12 @@ class PickPlaceExpert:
         self.kinematics = Kinematics()
         parameters = world.config.follower
         volts = np.full(6, parameters.supply_v)
-        self._stiffness = parameters.stiffness_nm_per_rad(volts, np.full(6, 16.0))
+        self._modelled = parameters.stiffness_nm_per_rad(volts, np.full(6, 16.0))
+
+    @property
+    def _stiffness(self) -> FloatArray:
+        """What the servos of this trial have, N m / rad, shape (6,)."""
+        return self._modelled * self.world.follower.stiffness_factor
 
     # -- commands ------------------------------------------------------------------------------------
 
@@ -98,11 +112,44 @@ class PickPlaceExpert:
         user[GRIPPER] = gripper_pct
         return user
 
-    def _jaw_yaw(self, x_m: float, y_m: float, yaw_rad: float) -> float:
-        """Turn of the jaws that meets two faces of the cube with the least wrist roll."""
+    def _turns(self, x_m: float, y_m: float) -> list[float]:
+        """Turns of the jaws that meet two faces of the cube, the best first: room, then little wrist roll."""
         azimuth = math.atan2(y_m, x_m - PAN_AXIS_X_M)
         quarter = math.pi / 2
-        return (yaw_rad - azimuth + quarter / 2) % quarter - quarter / 2
+        least = (self.world.cube_yaw_rad - azimuth + quarter / 2) % quarter - quarter / 2
+        turns = [least + k * quarter for k in (0, -1, 1, -2, 2) if abs(least + k * quarter) <= MAX_TURN_RAD]
+
+        def cost(turn: float) -> tuple[float, float]:
+            tight_m = ROOM_M - self.room_m(x_m, y_m, azimuth + turn)
+            return max(0.0, tight_m), abs(turn)
+
+        return sorted(turns, key=cost)
+
+    def has_room(self, x_m: float, y_m: float) -> bool:
+        """Whether the jaws can come down here without touching anything but the cube."""
+        azimuth = math.atan2(y_m, x_m - PAN_AXIS_X_M)
+        return self.room_m(x_m, y_m, azimuth + self._turns(x_m, y_m)[0]) >= 0.0
+
+    def room_m(self, x_m: float, y_m: float, jaws_rad: float) -> float:
+        """Between the open jaws over a point and what stands on the table beside the cube.
+
+        Args:
+            x_m: point over which the jaws close, base frame.
+            y_m: the same.
+            jaws_rad: direction in which they open, from the fixed jaw to the moving one.
+        """
+        obstacles = [(self.world.bowl_xy_m, BOWL_RADIUS_M)]
+        if (confuser := self.world.confuser_xyz_m) is not None:
+            obstacles.append((confuser[:2], CUBE_RADIUS_M))
+        c, s = math.cos(jaws_rad), math.sin(jaws_rad)
+        room_m = math.inf
+        for middle, radius_m in obstacles:
+            dx, dy = (middle - (x_m, y_m)).tolist()
+            along, across = c * dx + s * dy, abs(c * dy - s * dx)
+            for first, last in (FIXED_JAW_M, MOVING_JAW_M):
+                beside = max(first - along, along - last, 0.0)
+                room_m = min(room_m, math.hypot(beside, max(0.0, across - JAW_HALF_M)) - radius_m)
+        return room_m
 
     def _over(
         self, x_m: float, y_m: float, z_m: float, pitch: float, yaw: float | None, seed: FloatArray
@@ -182,8 +229,7 @@ class PickPlaceExpert:
             return (self._close(start),)
         cube = self.world.cube_xyz_m
         x, y = (cube[:2] if aim_xy_m is None else aim_xy_m).tolist()
-        jaw = self._jaw_yaw(x, y, self.world.cube_yaw_rad)
-        grasp, pitch = self.kinematics.grasp(x, y, jaw)
+        grasp, pitch, jaw = self._grasp(x, y)
         turned = self._over(x, y, GRASP_HEIGHT_M + TURNED_M, pitch, jaw, grasp)
         hover = self._over(x, y, GRASP_HEIGHT_M + HOVER_M, pitch, jaw, grasp)
         over, above, down = (self.command(pose, OPEN_PCT) for pose in (hover, turned, grasp))
@@ -193,6 +239,16 @@ class PickPlaceExpert:
         # Wait for the servos, which lag about a tenth of a second, before the jaws close.
         settle = Trajectory.through(np.stack([down, down]), np.array([0.16]))
         return (Segment("approach", approach), Segment("settle", settle), self._close(down))
+
+    def _grasp(self, x_m: float, y_m: float) -> tuple[FloatArray, float, float]:
+        """Joint angles, pitch (degrees) and turn of the jaws (radians) of the best grasp in reach."""
+        failure: UnreachableError | None = None
+        for turn in self._turns(x_m, y_m):
+            try:
+                return *self.kinematics.grasp(x_m, y_m, turn), turn
+            except UnreachableError as error:
+                failure = failure or error
+        raise failure or UnreachableError("a square offers no grasp")
 
     def _close(self, pose: FloatArray) -> Segment:
         """Close from where the jaws are; what is half closed takes half the time."""
