@@ -5,16 +5,14 @@ from __future__ import annotations
 import datetime
 import shutil
 import subprocess
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from inference.bundle import PARITY_USER, load_bundle
+from inference.bundle import load_bundle, parity_allowed
 from inference.ensembler import ExecutionConfig
 from inference.manifest import (
     CONDITIONING,
@@ -25,36 +23,17 @@ from inference.manifest import (
     Manifest,
     Range,
     sha256_of,
+    units_of,
 )
-from robot.errors import BundleError, ConfigError
-from robot.joints import JOINTS, N_JOINTS, UNITS
+from robot.errors import ConfigError
+from robot.joints import JOINTS
 from robot.recording.reader import Dataset
-from robot.seams import ByteArray
+from robot.seams import Float32Array
 from training.checkpoint import Checkpoint, load_checkpoint
-from training.data import Batch, Corpus
-from training.policies.base import Inputs, TrainablePolicy
-
-OPSET = 18
-"""The newest that the quantiser and TensorRT's importer both take."""
-GOLDEN_SAMPLES = 4
-NOISE_LEVELS = 48
-"""Noise of the noisy golden sample, up and down, of 255: enough that resizing it wrongly shows."""
-
-
-class ExportedPolicy(nn.Module):
-    """A policy with flat, unbatched inputs: pictures in the order of the cameras, state, pickup point."""
-
-    def __init__(self, policy: TrainablePolicy) -> None:
-        super().__init__()
-        self.policy = policy
-        self.cameras = policy.config.cameras
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Pictures (H, W, 3) uint8, state (6,), pickup (2,) to actions (K, 6), user units."""
-        *images, state, pickup_xy_m = inputs
-        batched = {camera: image[None] for camera, image in zip(self.cameras, images, strict=True)}
-        actions: Tensor = self.policy.predict(Inputs(batched, state[None], pickup_xy_m[None]))[0]
-        return actions
+from training.data import Corpus
+from training.golden import golden_samples
+from training.onnx_graph import CameraSizes, size_of, write_onnx
+from training.policies.base import TrainablePolicy
 
 
 def export_bundle(
@@ -66,6 +45,7 @@ def export_bundle(
     execution: ExecutionConfig | None = None,
     datasets: tuple[Path, ...] = (),
     averaged: bool = True,
+    task: str | None = None,
 ) -> Manifest:
     """Write a bundle and load it back with every check.
 
@@ -77,11 +57,13 @@ def export_bundle(
         execution: recommended execution; the default of ``ExecutionConfig`` where not given.
         datasets: where golden samples come from, instead of the datasets of the training run.
         averaged: export the running mean of the weights (where there is one), not the last.
+        task: the twin's task that the policy was made for.
 
     Raises:
-        ConfigError: no such checkpoint, or the datasets are gone.
+        ConfigError: no such checkpoint, the datasets are gone, or ``out`` holds something else than a bundle.
         BundleError: the exported model does not reproduce the policy.
     """
+    _check_folder(out)
     source = load_checkpoint(checkpoint)
     roots = datasets or tuple(Path(root) for root in source.train.datasets)
     absent = [str(root) for root in roots if not root.exists()]
@@ -89,33 +71,85 @@ def export_bundle(
         raise ConfigError(
             f"no dataset at {', '.join(absent)}: name one for the golden samples with --dataset"
         )
-    if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty and no bundle: choose another folder")
     policy = source.build(averaged=averaged)
     corpus = Corpus(roots, source.policy, Path(source.train.cache_dir))
     corpus.open_images()
-    golden = golden_samples(policy, corpus, camera_size_px)
+    return write_bundle(
+        policy,
+        out,
+        name=name or source.folder.parent.parent.name or source.policy.type,
+        fps=source.fps,
+        camera_size_px=camera_size_px,
+        golden=golden_samples(policy, corpus, camera_size_px),
+        control_limits=_limits(corpus),
+        execution=execution,
+        start_pose=start_pose(corpus),
+        task=task,
+        provenance=_provenance(source, policy, roots),
+    )
 
+
+def write_bundle(
+    policy: TrainablePolicy,
+    out: Path,
+    *,
+    name: str,
+    fps: float,
+    camera_size_px: CameraSizes,
+    golden: dict[str, NDArray[Any]],
+    control_limits: dict[str, Range],
+    provenance: dict[str, Any],
+    execution: ExecutionConfig | None = None,
+    start_pose: dict[str, float] | None = None,
+    task: str | None = None,
+) -> Manifest:
+    """Write a policy as a bundle and load it back with every check.
+
+    Args:
+        policy: with its weights, in evaluation mode.
+        out: folder of the bundle; an existing bundle there is replaced when the new one is whole.
+        name: name of the policy.
+        fps: steps of a chunk per second.
+        camera_size_px: (height, width) of the robot's pictures, of all or by camera.
+        golden: inputs and ``actions`` by array name, see ``golden_samples``.
+        control_limits: by joint, where the arm was sent in the training data.
+        provenance: where the policy comes from, JSON.
+        execution: recommended execution; the default of ``ExecutionConfig`` where not given.
+        start_pose: where each joint stands when a run begins.
+        task: the twin's task that the policy was made for.
+
+    Raises:
+        ConfigError: ``out`` holds something else than a bundle.
+        BundleError: the exported model does not reproduce the policy.
+    """
+    _check_folder(out)
+    config = policy.config
+    sizes = {camera: size_of(camera, camera_size_px) for camera in config.cameras}
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write_onnx(policy, camera_size_px, partial / MODEL_FILE)
     np.savez_compressed(partial / GOLDEN_FILE, allow_pickle=False, **golden)
     manifest = Manifest(
-        name=name or source.folder.parent.parent.name or "act",
-        policy_type=source.policy.type,
+        name=name,
+        policy_type=config.type,
         cameras=tuple(
-            CameraShape(name=camera, height_px=camera_size_px[0], width_px=camera_size_px[1])
-            for camera in source.policy.cameras
+            CameraShape(name=camera, height_px=height, width_px=width)
+            for camera, (height, width) in sizes.items()
         ),
         joints=JOINTS,
-        units=UNITS,
-        chunk_size=source.policy.chunk_size,
-        fps=source.fps,
-        conditioning=CONDITIONING,
-        control_limits=_limits(corpus),
+        units=units_of(config.action_space),
+        action_space=config.action_space,
+        chunk_size=config.chunk_size,
+        fps=fps,
+        observation_steps=config.observation_steps,
+        reads_state=config.reads_state,
+        conditioning=CONDITIONING if config.reads_pickup else (),
+        start_pose=start_pose,
+        task=task,
+        control_limits=control_limits,
         execution=execution or ExecutionConfig(),
-        provenance=_provenance(source, policy, roots),
+        provenance={**provenance, "golden_tolerance": parity_allowed(config.action_space, "fp32")},
         files={file: sha256_of(partial / file) for file in (MODEL_FILE, GOLDEN_FILE)},
     )
     (partial / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -126,80 +160,20 @@ def export_bundle(
     return manifest
 
 
-def write_onnx(policy: TrainablePolicy, camera_size_px: tuple[int, int], path: Path) -> None:
-    """Export a policy to one ONNX file without batch dimension, and check the file.
+def _check_folder(out: Path) -> None:
+    if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty and no bundle: choose another folder")
 
-    Raises:
-        BundleError: the exporter wrote a graph that onnx refuses.
+
+def start_pose(corpus: Corpus) -> dict[str, float] | None:
+    """Where the demonstrations begin, if only the tool is moved: pitch, roll and jaws then stay so.
+
+    The median of the first commands, because single episodes may begin with a movement.
     """
-    import onnx
-
-    height, width = camera_size_px
-    example = (
-        *(torch.zeros(height, width, 3, dtype=torch.uint8) for _ in policy.config.cameras),
-        torch.zeros(N_JOINTS),
-        torch.zeros(len(CONDITIONING)),
-    )
-    names = [*(f"image_{camera}" for camera in policy.config.cameras), "state", "pickup_xy_m"]
-    with warnings.catch_warnings():
-        # The exporter warns about its own use of torch's and copyreg's older interfaces.
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            ExportedPolicy(policy).eval(),
-            example,
-            dynamo=True,
-            external_data=False,
-            opset_version=OPSET,
-            input_names=names,
-            output_names=["actions"],
-            verbose=False,
-        )
-    if program is None:
-        raise BundleError("torch.onnx.export gave no program")
-    program.save(str(path), external_data=False)
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise BundleError(f"the exported graph is not valid: {error}") from error
-
-
-def golden_samples(
-    policy: TrainablePolicy, corpus: Corpus, camera_size_px: tuple[int, int], count: int = GOLDEN_SAMPLES
-) -> dict[str, NDArray[Any]]:
-    """Recorded inputs, evenly spaced over the data, and the policy's actions for them, by array name.
-
-    The pictures are enlarged from the policy's size, in blocks that look the same however they are made small
-    again. So those of the last sample get noise of each pixel, which another way of resizing lets through.
-    """
-    rows = np.unique(np.linspace(0, len(corpus) - 1, count).astype(np.int64))
-    batch: Batch = corpus.gather(rows)
-    images = {camera: enlarged(pictures, camera_size_px) for camera, pictures in batch.images.items()}
-    rng = np.random.default_rng(0)
-    for pictures in images.values():
-        # Two values, alike in all colours, so that the file stays small.
-        noise = rng.choice([-NOISE_LEVELS, NOISE_LEVELS], (*camera_size_px, 1))
-        pictures[-1] = np.clip(pictures[-1] + noise, 0, 255).astype(np.uint8)
-    with torch.no_grad():
-        actions = policy.predict(
-            Inputs(
-                {camera: torch.from_numpy(pictures) for camera, pictures in images.items()},
-                torch.from_numpy(batch.state),
-                torch.from_numpy(batch.pickup_xy_m),
-            )
-        )
-    return {
-        **{f"image_{camera}": pictures for camera, pictures in images.items()},
-        "state": batch.state,
-        "pickup_xy_m": batch.pickup_xy_m,
-        "actions": actions.numpy(),
-    }
-
-
-def enlarged(images: ByteArray, size_px: tuple[int, int]) -> ByteArray:
-    """(N, h, w, 3) to (N, height, width, 3) by repeating the nearest pixel."""
-    rows = np.arange(size_px[0]) * images.shape[1] // size_px[0]
-    columns = np.arange(size_px[1]) * images.shape[2] // size_px[1]
-    return np.ascontiguousarray(images[:, rows[:, None], columns[None]])
+    if corpus.policy.action_space == "joint_position":
+        return None
+    first: Float32Array = np.median(corpus.action[corpus.starts], axis=0)
+    return {joint: float(value) for joint, value in zip(JOINTS, first, strict=True)}
 
 
 def _limits(corpus: Corpus) -> dict[str, Range]:
@@ -230,7 +204,6 @@ def _provenance(source: Checkpoint, policy: TrainablePolicy, roots: tuple[Path, 
         "train": source.train.model_dump(mode="json"),
         "metrics": dict(source.metrics),
         "datasets": datasets,
-        "golden_tolerance_user": PARITY_USER["fp32"],
     }
 
 

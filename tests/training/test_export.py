@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from inference.bundle import PARITY_USER, load_bundle
+from inference.manifest import Range
 from robot.errors import ConfigError
+from robot.joints import JOINTS
 from robot.seams import Observation
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
 from training.data import Corpus
-from training.export import enlarged, export_bundle, golden_samples
+from training.export import export_bundle, start_pose, write_bundle
+from training.golden import enlarged, golden_samples
 from training.loop import train
-from training.policies.base import Inputs
+from training.policies.base import Inputs, Labels, PolicyShape, TrainablePolicy
 
 
 @pytest.mark.slow  # the exporter itself takes ten seconds
@@ -92,3 +95,43 @@ def test_enlarging_keeps_the_mean_of_each_block() -> None:
     small = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
     large = enlarged(small, (20, 30))
     np.testing.assert_array_equal(large.reshape(2, 4, 5, 6, 5, 3).mean((2, 4)), small)
+
+
+class Follower(TrainablePolicy):
+    """Moves the tool by how the mean grey changed between the oldest and the newest picture."""
+
+    def loss(self, inputs: Inputs, labels: Labels) -> dict[str, torch.Tensor]:
+        return {"loss": (self.predict(inputs) - labels.actions).abs().mean()}
+
+    def predict(self, inputs: Inputs) -> torch.Tensor:
+        grey = inputs.images["wrist"].float().mean((2, 3, 4))
+        step = (grey[:, -1] - grey[:, 0])[:, None, None]
+        return self.restore_actions(step * torch.ones(1, self.config.chunk_size, self.config.action_width))
+
+
+def test_a_bundle_takes_only_what_its_policy_reads(dataset_root: Path, tmp_path: Path) -> None:
+    shape = PolicyShape(
+        type="follower", cameras=("wrist",), image_height_px=32, image_width_px=32, chunk_size=4,
+        action_space="tool_delta_xy", observation_steps=3, frame_stride=2,
+        reads_state=False, reads_pickup=False,
+    )  # fmt: skip
+    corpus = Corpus([dataset_root], shape, tmp_path / "cache")
+    corpus.open_images()
+    policy = Follower(shape, corpus.stats(np.arange(len(corpus)))).eval()
+    out = tmp_path / "bundle"
+    write_bundle(
+        policy, out, name="follower", fps=corpus.chunk_fps, camera_size_px=(64, 64),
+        golden=golden_samples(policy, corpus, (64, 64)), start_pose=start_pose(corpus), task="reach",
+        control_limits={joint: Range(min=0.0, max=1.0) for joint in JOINTS}, provenance={},
+    )  # fmt: skip
+    bundle = load_bundle(out)  # with golden parity
+    manifest = bundle.manifest
+    assert (manifest.action_space, manifest.observation_steps, manifest.fps) == ("tool_delta_xy", 3, 15)
+    assert (manifest.reads_state, manifest.conditioning, manifest.task) == (False, (), "reach")
+    assert manifest.units["tool"] == "m" and manifest.provenance["golden_tolerance"] < 1e-3
+    # Episodes begin at 1, 11, 21, 31 and up by one from joint to joint.
+    assert list(manifest.start_pose.values()) == [16, 17, 18, 19, 20, 21]
+    pictures = np.stack([np.full((64, 64, 3), grey, np.uint8) for grey in (10, 200, 40)])
+    actions = bundle.policy.run({"image_wrist": pictures})
+    expected = 30 * policy.action_std.numpy() + policy.action_mean.numpy()
+    np.testing.assert_allclose(actions, np.tile(expected, (4, 1)), rtol=1e-4)
