@@ -1,92 +1,97 @@
-"""Noise on the inputs of a training batch; labels stay clean."""
+"""Noise on the inputs of a training batch; labels stay clean.
+
+What is drawn is drawn for the whole batch, before anything of it is read, and a row stands for each sample.
+So a step can be repeated, and several processes can each do their part of it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from robot.seams import ByteArray
+from robot.joints import N_JOINTS
+from robot.seams import Float32Array
 from training.config import AugmentConfig
 from training.data import Batch, IntArray
-from training.policies.base import Inputs, Labels
+from training.picture_noise import PictureNoise, apply
+from training.picture_noise import draw as draw_picture_noise
+from training.policies.base import COORDINATES, Inputs, Labels, PolicyShape
 
 
-def camera_delays(config: AugmentConfig, batch: int, cameras: int, rng: np.random.Generator) -> IntArray:
-    """(batch, cameras) frames by which each picture is older than the state, uniform."""
-    return rng.integers(0, config.max_camera_delay_frames + 1, (batch, cameras))
+@dataclass(frozen=True)
+class Noise:
+    """What is done to a batch, a row for each sample."""
+
+    delay_frames: IntArray
+    """(B, cameras) frames by which each picture is older than the state."""
+    state: Float32Array
+    """(B, 6) or (B, S, 6), user units."""
+    pickup_m: Float32Array
+    """(B, 2)."""
+    pickup_kept: NDArray[np.bool_]
+    """(B,); False where the coordinate is taken for not given."""
+    pictures: dict[str, PictureNoise]
+
+    def rows(self, part: slice) -> Noise:
+        """That of some samples."""
+        return Noise(
+            self.delay_frames[part],
+            self.state[part],
+            self.pickup_m[part],
+            self.pickup_kept[part],
+            {camera: noise.rows(part) for camera, noise in self.pictures.items()},
+        )
+
+
+def draw(config: AugmentConfig, policy: PolicyShape, batch: int, rng: np.random.Generator) -> Noise:
+    """Noise for a batch of so many samples; all random numbers come from ``rng``."""
+    steps = (policy.observation_steps,) if policy.observation_steps > 1 else ()
+    noisy = rng.random((batch, 1)) < config.pickup_noisy_share
+    return Noise(
+        rng.integers(0, config.max_camera_delay_frames + 1, (batch, len(policy.cameras))),
+        rng.normal(0.0, config.state_noise, (batch, *steps, N_JOINTS)).astype(np.float32),
+        (rng.normal(0.0, config.pickup_noise_m, (batch, COORDINATES)) * noisy).astype(np.float32),
+        rng.random(batch) >= config.pickup_dropout,
+        {
+            camera: draw_picture_noise(config, camera, batch, policy.picture_size_px(camera), rng)
+            for camera in policy.cameras
+        },
+    )
 
 
 def to_device(batch: Batch, device: torch.device) -> tuple[Inputs, Labels]:
     """A batch as it is."""
-
-    def put(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
-        return torch.from_numpy(array).to(device, non_blocking=True)
-
-    images = {camera: put(pictures) for camera, pictures in batch.images.items()}
-    inputs = Inputs(images, put(batch.state), put(batch.pickup_xy_m), put(batch.pickup_given))
-    return inputs, Labels(put(batch.actions), put(batch.valid))
+    images = {camera: _put(pictures, device) for camera, pictures in batch.images.items()}
+    inputs = Inputs(
+        images, _put(batch.state, device), _put(batch.pickup_xy_m, device), _put(batch.pickup_given, device)
+    )
+    return inputs, Labels(_put(batch.actions, device), _put(batch.valid, device))
 
 
-def augmented(
-    batch: Batch, config: AugmentConfig, rng: np.random.Generator, device: torch.device
-) -> tuple[Inputs, Labels]:
-    """A batch with noise; all random numbers come from ``rng``, so a step can be repeated."""
-    size = len(batch.state)
-    noisy = rng.random(size) < config.pickup_noisy_share
-    pickup_noise = rng.normal(0.0, config.pickup_noise_m, (size, 2)) * noisy[:, None]
-    state_noise = rng.normal(0.0, config.state_noise, batch.state.shape)
-    present = (rng.random(size) >= config.pickup_dropout) & batch.pickup_given
-    reach = config.shift_px
-    if reach:
-        shifts = {camera: rng.integers(-reach, reach + 1, (2, size)) for camera in batch.images}
-        images = {camera: shifted(pictures, *shifts[camera]) for camera, pictures in batch.images.items()}
-        batch = replace(batch, images=images)
+def augmented(batch: Batch, noise: Noise, blur_px: float, device: torch.device) -> tuple[Inputs, Labels]:
+    """A batch with noise, on a device; pictures are changed there.
+
+    Args:
+        batch: gathered with the noise's ``delay_frames``.
+        noise: for as many samples.
+        blur_px: see ``AugmentConfig``.
+        device: where the result goes.
+    """
     clean, labels = to_device(batch, device)
     noisy_inputs = Inputs(
-        {camera: _toned(images, config, rng) for camera, images in clean.images.items()},
-        clean.state + torch.from_numpy(state_noise.astype(np.float32)).to(device),
-        clean.pickup_xy_m + torch.from_numpy(pickup_noise.astype(np.float32)).to(device),
-        torch.from_numpy(present).to(device),
+        {camera: apply(images, noise.pictures[camera], blur_px) for camera, images in clean.images.items()},
+        clean.state + _put(noise.state, device),
+        clean.pickup_xy_m + _put(noise.pickup_m, device),
+        _put(noise.pickup_kept & batch.pickup_given, device),
     )
     return noisy_inputs, labels
 
 
-def _toned(images: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
-    """Contrast and brightness, each drawn once per sample: a history is seen in one light."""
-    if not config.brightness and not config.contrast:
-        return images
-    each = (len(images), *(1,) * (images.ndim - 1))
-    contrast = 1.0 + rng.uniform(-config.contrast, config.contrast, each)
-    brightness = 255.0 * rng.uniform(-config.brightness, config.brightness, each)
-    offset = 127.5 * (1.0 - contrast) + brightness
-    scale = torch.from_numpy(contrast.astype(np.float32)).to(images.device)
-    bias = torch.from_numpy(offset.astype(np.float32)).to(images.device)
-    return torch.addcmul(bias, images.float(), scale).clamp_(0.0, 255.0)
-
-
-def shifted(images: ByteArray, rows: IntArray, columns: IntArray) -> ByteArray:
-    """Move each sample's pictures down and to the right by whole pixels, repeating the edges.
-
-    Args:
-        images: (B, H, W, C) or (B, S, H, W, C); the pictures of one history move together.
-        rows: (B,) pixels down, negative for up, smaller than H.
-        columns: (B,) pixels to the right.
-
-    Returns:
-        A new array of the same shape.
-    """
-    height, width = images.shape[-3:-1]
-    result = np.empty_like(images)
-    for target, source, dy, dx in zip(result, images, rows.tolist(), columns.tolist(), strict=True):
-        top, bottom, left, right = max(dy, 0), height + min(dy, 0), max(dx, 0), width + min(dx, 0)
-        target[..., top:bottom, left:right, :] = source[
-            ..., top - dy : bottom - dy, left - dx : right - dx, :
-        ]
-        target[..., top:bottom, :left, :] = target[..., top:bottom, left : left + 1, :]
-        target[..., top:bottom, right:, :] = target[..., top:bottom, right - 1 : right, :]
-        target[..., :top, :, :] = target[..., top : top + 1, :, :]
-        target[..., bottom:, :, :] = target[..., bottom - 1 : bottom, :, :]
-    return result
+def _put(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], device: torch.device) -> Tensor:
+    """On the device; towards a GPU by way of pinned memory, so that nothing waits for it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

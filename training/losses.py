@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from training.parallel import mean_count
+
 MAGNITUDE_WEIGHT = 2.0
 """How much more a step of magnitude 1 counts than one of magnitude 0 in ``weighted_huber_loss``."""
 
@@ -17,7 +19,7 @@ def mean_over_valid(error: Tensor, valid: Tensor) -> Tensor:
         valid: (B, K) bool; a batch without any valid step has mean 0.
     """
     kept = error * valid[:, :, None]
-    return kept.sum() / (valid.sum() * error.shape[2]).clamp(min=1)
+    return kept.sum() / (mean_count(valid.sum()) * error.shape[2]).clamp(min=1)
 
 
 def l1_loss(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:

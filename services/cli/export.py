@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
-from robot.errors import So101Error
+from robot.config import checked
 from services.cli.train import need_torch
 
 
@@ -38,29 +37,28 @@ def export(
     last: Annotated[
         bool, typer.Option("--last", help="the last weights instead of their running mean")
     ] = False,
+    best: Annotated[
+        bool, typer.Option("--best", help="of a run: the checkpoint that did best in its rollouts")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="the manifest as JSON")] = False,
 ) -> None:
     """Write a policy bundle: ONNX model, golden samples and manifest, checked by loading it."""
     console = Console(stderr=True)
-    try:
-        need_torch()
-        from inference.ensembler import ExecutionConfig
-        from training.export import export_bundle
+    need_torch()
+    from inference.ensembler import ExecutionConfig
+    from training.export import export_bundle
+    from training.rollouts import best_checkpoint
 
-        manifest = export_bundle(
-            checkpoint,
-            out,
-            name=name,
-            camera_size_px=(height, width),
-            execution=ExecutionConfig.model_validate(
-                {"mode": mode, "actions_per_inference": actions_per_inference, "m": m}
-            ),
-            datasets=tuple(dataset or ()),
-            averaged=not last,
-        )
-    except (So101Error, ValidationError) as error:
-        console.print(f"[red]{error}[/red]")
-        raise typer.Exit(2) from error
+    wanted = {"mode": mode, "actions_per_inference": actions_per_inference, "m": m}
+    manifest = export_bundle(
+        best_checkpoint(checkpoint) if best else checkpoint,
+        out,
+        name=name,
+        camera_size_px=(height, width),
+        execution=checked(wanted, ExecutionConfig, "execution"),
+        datasets=tuple(dataset or ()),
+        averaged=not last,
+    )
     if as_json:
         typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))
     else:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from robot.errors import ConfigError, So101Error
+from robot.errors import ConfigError
 from services.cli.progress import counting
 
 if TYPE_CHECKING:
-    from training.loop import Log, TrainResult
+    from training.config import TrainConfig
+    from training.loop import TrainResult
+    from training.train_log import Log
 
 
 def need_torch() -> None:
@@ -27,6 +31,17 @@ def need_torch() -> None:
         )
 
 
+def show_settings(wanted: bool) -> None:
+    """Print every key of a run's configuration, its default and its meaning, and end."""
+    if wanted:
+        need_torch()
+        from training.config import TrainConfig
+        from training.settings import table
+
+        typer.echo(table(TrainConfig), nl=False)
+        raise typer.Exit
+
+
 def train(
     config: Annotated[
         Path, typer.Argument(help="YAML of the run, for instance configs/experiments/pick_place.yaml")
@@ -39,58 +54,71 @@ def train(
     dataset: Annotated[
         list[Path] | None, typer.Option(help="dataset, instead of datasets; repeat for more")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="any key, e.g. optimiser.lr=3e-4; repeat for more"),
+    ] = None,
+    help_config: Annotated[
+        bool,
+        typer.Option(
+            "--help-config",
+            is_eager=True,
+            callback=show_settings,
+            help="every key with its default and meaning",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON line per log entry")] = False,
 ) -> None:
     """Train a policy on episodes; a run that was interrupted goes on where it was.
 
-    Losses are mean absolute errors of normalised actions; learning rates and steps are in the YAML.
+    Losses are mean absolute errors of normalised actions; learning rates and steps are in the YAML. On
+    several GPUs: torchrun --nproc-per-node 2 -m services.cli train CONFIG.
     """
-    console = Console(stderr=True)
-    try:
-        need_torch()
-        result = _run(config, output, init_from, steps, dataset or [], as_json=as_json, console=console)
-    except So101Error as error:
-        console.print(f"[red]{error}[/red]")
-        raise typer.Exit(2) from error
+    del help_config  # its callback has printed
+    need_torch()
+    from training.config import load_train_config
+
+    named = {"output_dir": output, "init_from": init_from, "steps": steps}
+    changes = [f"{key}={json.dumps(value, default=str)}" for key, value in named.items() if value is not None]
+    if dataset:
+        changes.append(f"datasets={json.dumps([str(root) for root in dataset])}")
+    # Of several processes the first speaks for all.
+    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
+    result = _run(load_train_config(config, [*changes, *(settings or [])]), as_json=as_json, console=console)
+    if result.samples_per_s is None:
+        console.print(f"was finished before, at step {result.step}: {result.checkpoint}")
+        return
     done = "finished" if result.finished else "stopped, start it again to go on"
     console.print(f"{done} at step {result.step}, {result.samples_per_s:.0f} samples/s: {result.checkpoint}")
 
 
-def _run(
-    path: Path,
-    output: Path | None,
-    init_from: Path | None,
-    steps: int | None,
-    datasets: list[Path],
-    *,
-    as_json: bool,
-    console: Console,
-) -> TrainResult:
-    import json
-
-    from training.config import TrainConfig, load_train_config
+def _run(config: TrainConfig, *, as_json: bool, console: Console) -> TrainResult:
     from training.loop import Trainer
 
-    changes = {
-        "output_dir": None if output is None else str(output),
-        "init_from": None if init_from is None else str(init_from),
-        "steps": steps,
-        "datasets": tuple(str(root) for root in datasets) or None,
-    }
-    given = {name: value for name, value in changes.items() if value is not None}
-    config = TrainConfig.model_validate({**load_train_config(path).model_dump(), **given})
     with counting("training", config.steps, console) as (progress, bar):
 
         def report(entry: Log) -> None:
             if as_json:
                 typer.echo(json.dumps(entry))
             if entry["event"] == "train":
-                text = f"l1 {entry['l1']:.4f}  {entry['samples_per_s']:.0f} samples/s"
-                progress.update(bar, completed=float(entry["step"]), description=text)
+                text = f"loss {entry['loss']:.4f}  {entry['samples_per_s']:.1f} samples/s"
+                progress.update(bar, description=text)
+            elif entry["event"] == "rollouts":
+                progress.console.print(
+                    f"step {entry['step']}: {entry['successes']} of {entry['episodes']} trials; "
+                    f"the best is step {entry['best_step']}"
+                )
 
         trainer = Trainer(config, report)
+        progress.update(bar, completed=trainer.step)
         frames = len(trainer.corpus) * len(trainer.policy.config.cameras)
-        decoding = progress.add_task("decoding new pictures", total=frames)
-        trainer.open_images(lambda count: progress.advance(decoding, count))
-        progress.remove_task(decoding)
-        return trainer.run()
+        decoding = progress.add_task("decoding new pictures", total=frames, visible=False)
+
+        def decoded(count: int) -> None:
+            progress.update(decoding, advance=count, visible=True)
+
+        def stepped(step: int) -> None:
+            progress.update(decoding, visible=False)
+            progress.update(bar, completed=step)
+
+        return trainer.run(decoded, stepped)

@@ -5,15 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import typer
+import pytest
 from typer.testing import CliRunner
 
-from services.cli.export import export
-from services.cli.train import train
-
-app = typer.Typer()
-app.command()(train)
-app.command()(export)
+from services.cli import app
 
 
 def test_help_names_options() -> None:
@@ -23,16 +18,31 @@ def test_help_names_options() -> None:
         assert "--json" in result.stdout
 
 
-def test_errors_are_one_line_and_exit_2(tmp_path: Path) -> None:
+def test_errors_are_one_line_and_exit_1_as_of_every_command(tmp_path: Path) -> None:
     runner = CliRunner()
-    result = runner.invoke(app, ["train", str(tmp_path / "none.yaml")])
-    assert result.exit_code == 2 and "no configuration" in result.output
     bad = tmp_path / "bad.yaml"
     bad.write_text("datasets: [x]\noutput_dir: y\nstepz: 3\n")
-    result = runner.invoke(app, ["train", str(bad)])
-    assert result.exit_code == 2 and "'steps'" in result.output
-    result = runner.invoke(app, ["export", str(tmp_path), str(tmp_path / "b")])
-    assert result.exit_code == 2 and "no checkpoint" in result.output
+    good = tmp_path / "good.yaml"
+    good.write_text("datasets: [x]\noutput_dir: y\n")
+    bundle = str(tmp_path / "b")
+    for arguments, told in (
+        (["train", str(tmp_path / "none.yaml")], "no configuration"),
+        (["train", str(bad)], "did you mean 'steps'"),
+        (["train", str(good), "--set", "optimizer.lr=1"], "did you mean 'optimiser.lr'"),
+        (["train", str(good), "--set", "optimiser.lr=-1"], "optimiser.lr: "),
+        (["export", str(tmp_path), bundle], "no checkpoint"),
+        (["export", str(tmp_path), bundle, "--best"], "the run's section 'rollouts'"),
+        (["export", str(tmp_path), bundle, "--mode", "closed_eyes"], "mode: "),
+    ):
+        result = runner.invoke(app, arguments)
+        assert result.exit_code == 1 and told in result.output, result.output
+        assert result.output.count("\n") == 1
+
+
+def test_every_key_is_told_with_its_meaning() -> None:
+    result = CliRunner().invoke(app, ["train", "--help-config"])
+    assert result.exit_code == 0
+    assert "| `optimiser.plateau_patience` | `2` | Validations without progress" in result.stdout
 
 
 def test_a_run_from_the_command_line(tmp_path: Path) -> None:
@@ -57,11 +67,17 @@ def test_a_run_from_the_command_line(tmp_path: Path) -> None:
         f"cache_dir: {tmp_path / 'cache'}\nsteps: 50\nbatch_size: 4\ndevice: cpu\nthreads: 1\n"
     )
     arguments = ["train", str(config), "--json", "--steps", "2", "--output", str(tmp_path / "run")]
-    result = CliRunner().invoke(app, [*arguments, "--dataset", str(tmp_path / "set")])
+    arguments += ["--dataset", str(tmp_path / "set"), "--set", "optimiser.lr=3e-4"]
+    result = CliRunner().invoke(app, [*arguments, "--set", "optimiser.warmup_steps=0"])
     assert result.exit_code == 0, result.output
+    told = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert told[1]["lr"] == pytest.approx(3e-4 * (0.02 + 0.98 * 0.5))
     events = [json.loads(line)["event"] for line in result.stdout.splitlines() if line.startswith("{")]
     assert events == ["start", "train", "end"]
     assert (tmp_path / "run" / "checkpoints" / "step_00000002" / "model.safetensors").is_file()
+    again = CliRunner().invoke(app, [*arguments, "--set", "optimiser.warmup_steps=0"])
+    assert again.exit_code == 0 and "was finished before, at step 2" in again.output
+    assert "samples/s" not in again.output
 
 
 def test_the_commands_can_be_imported_without_torch() -> None:

@@ -13,7 +13,8 @@ from robot.recording.reader import Dataset
 from robot.recording.writer import DatasetWriter
 from training.checkpoint import load_checkpoint
 from training.config import OptimiserConfig, TrainConfig
-from training.loop import Trainer, learning_rate_share, train
+from training.loop import Trainer, train
+from training.optimisers import Schedule
 from training.policies.base import Inputs
 
 
@@ -162,10 +163,11 @@ def test_another_policy_is_refused(train_config: TrainConfig, tmp_path: Path, ti
 
 def test_learning_rate_warms_up_and_falls() -> None:
     config = OptimiserConfig(warmup_steps=10, final_lr_share=0.1)
-    shares = [learning_rate_share(step, 100, config) for step in range(100)]
+    schedule = Schedule(config, 100, {})
+    shares = [schedule.share(step) for step in range(100)]
     assert shares[0] == pytest.approx(0.1) and max(shares) == shares[10] == pytest.approx(1.0)
     assert shares[10:] == sorted(shares[10:], reverse=True)
-    assert learning_rate_share(100, 100, config) == pytest.approx(0.1)
+    assert schedule.share(100) == pytest.approx(0.1)
 
 
 def test_without_pickup_points_a_policy_learns_to_heed_none(
