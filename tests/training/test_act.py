@@ -69,7 +69,7 @@ def test_keypoints_follow_a_blob_and_the_condition() -> None:
 
 
 def test_resnet_gives_a_token_per_cell_and_keeps_its_norms() -> None:
-    backbone = ResNet18Backbone(64, 96, 16, pretrained=False)
+    backbone = ResNet18Backbone([(64, 96)], 16, pretrained=False)
     tokens, positions = backbone(torch.zeros(1, 3, 64, 96), torch.zeros(1, 16))
     assert tokens.shape == (1, 6, 16) and positions.shape == (6, 16)
     assert not any("running" in name for name, _ in backbone.named_parameters())

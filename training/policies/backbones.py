@@ -8,10 +8,13 @@ token and a coarse grid of tokens), which two CPU cores can train in minutes.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from training.policies.film import Film
 
 KEYPOINT_POSITION_CHANNELS = 32
 """Width of the position code with which the coordinates steer keypoints."""
@@ -46,7 +49,10 @@ class ResNet18Backbone(nn.Module):
 
     stride = 32
 
-    def __init__(self, height_px: int, width_px: int, d_model: int, *, pretrained: bool) -> None:
+    def __init__(
+        self, sizes_px: Collection[tuple[int, int]], d_model: int, *, pretrained: bool, film: bool = False
+    ) -> None:
+        """For pictures of some sizes (height, width), each of which has positions of its own."""
         super().__init__()
         from torchvision.models import ResNet18_Weights, resnet18  # training only
         from torchvision.ops import FrozenBatchNorm2d
@@ -56,23 +62,50 @@ class ResNet18Backbone(nn.Module):
         self.body = nn.Sequential(
             net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3, net.layer4
         )
+        self.films = None
+        if film:
+            widths = [block.bn2.weight.shape[0] for block in _residual_blocks(self.body)]
+            self.films = nn.ModuleList(Film(d_model, width) for width in widths)
         self.project = nn.Conv2d(512, d_model, 1)
-        rows, columns = math.ceil(height_px / self.stride), math.ceil(width_px / self.stride)
-        self.register_buffer("positions", sine_positions(rows, columns, d_model), persistent=False)
+        for rows, columns in {self._cells(*size) for size in sizes_px}:
+            positions = sine_positions(rows, columns, d_model)
+            self.register_buffer(f"positions_{rows}x{columns}", positions, persistent=False)
+
+    def _cells(self, height_px: int, width_px: int) -> tuple[int, int]:
+        return math.ceil(height_px / self.stride), math.ceil(width_px / self.stride)
+
+    def tokens(self, height_px: int, width_px: int) -> int:
+        """Tokens of one picture of this size."""
+        return math.prod(self._cells(height_px, width_px))
 
     def forward(self, pictures: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens of one camera.
 
         Args:
             pictures: (B, 3, H, W), normalised.
-            condition: (B, d_model), not used here: the transformer relates coordinates to cells.
+            condition: (B, d_model), what scales and shifts channels.
 
         Returns:
             Tokens (B, N, d_model) and their positions (N, d_model).
         """
-        tokens: Tensor = self.project(self.body(pictures)).flatten(2).transpose(1, 2)
-        positions: Tensor = self.positions
+        features = self._conditioned(pictures, condition, self.films) if self.films else self.body(pictures)
+        rows, columns = features.shape[2:]
+        tokens: Tensor = self.project(features).flatten(2).transpose(1, 2)
+        positions: Tensor = getattr(self, f"positions_{rows}x{columns}")
         return tokens, positions
+
+    def _conditioned(self, features: Tensor, condition: Tensor, films: nn.ModuleList) -> Tensor:
+        remaining = iter(films)
+        for stage in self.body:
+            for block in stage if isinstance(stage, nn.Sequential) else [stage]:
+                features = block(features)
+                if isinstance(stage, nn.Sequential):
+                    features = next(remaining)(features, condition)
+        return features
+
+
+def _residual_blocks(body: nn.Sequential) -> list[nn.Module]:
+    return [block for stage in body if isinstance(stage, nn.Sequential) for block in stage]
 
 
 class SmallBackbone(nn.Module):
@@ -81,16 +114,35 @@ class SmallBackbone(nn.Module):
     A keypoint is the mean position under a softmax over the map of its channel. With two equal cubes in
     view that mean lies between them, so a bias over the map, linear in the condition (state and pickup
     coordinates) and starting at zero, lets the coordinates say which of them is meant.
+
+    Args:
+        height_px: of the pictures.
+        width_px: of the pictures.
+        d_model: width of tokens and of the condition.
+        width: channels of the first convolution, the others have twice as many.
+        keypoints: how many.
+        first_stride: of the first convolution; a cell of the map is twice as many pixels wide.
+        steer: whether the condition shifts keypoints.
+        film: whether the condition scales and shifts channels, after both norms.
     """
 
     def __init__(
-        self, height_px: int, width_px: int, d_model: int, *, width: int = 32, keypoints: int = 32
+        self,
+        height_px: int,
+        width_px: int,
+        d_model: int,
+        *,
+        width: int = 32,
+        keypoints: int = 32,
+        first_stride: int = 4,
+        steer: bool = True,
+        film: bool = False,
     ) -> None:
         super().__init__()
         # The first convolution takes most of the time on a CPU: stride 4 at once and no norm there costs half
         # of two strides of 2, and the keypoints' means are finer than a cell anyway.
         self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 6, stride=4, padding=1),
+            nn.Conv2d(3, width, first_stride + 2, stride=first_stride, padding=1),
             nn.ReLU(),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
             nn.GroupNorm(8, 2 * width),
@@ -99,11 +151,13 @@ class SmallBackbone(nn.Module):
             nn.GroupNorm(8, 2 * width),
             nn.ReLU(),
         )
-        rows, columns = (height_px // 4 + 1) // 2, (width_px // 4 + 1) // 2
+        rows, columns = (height_px // first_stride + 1) // 2, (width_px // first_stride + 1) // 2
         self.heat = nn.Conv2d(2 * width, keypoints, 1)
-        self.steer = nn.Linear(d_model, keypoints * KEYPOINT_POSITION_CHANNELS)
-        nn.init.zeros_(self.steer.weight)
-        nn.init.zeros_(self.steer.bias)
+        self.steer = nn.Linear(d_model, keypoints * KEYPOINT_POSITION_CHANNELS) if steer else None
+        if self.steer is not None:
+            nn.init.zeros_(self.steer.weight)
+            nn.init.zeros_(self.steer.bias)
+        self.films = nn.ModuleList(Film(d_model, 2 * width) for _ in range(2)) if film else None
         self.keypoints = keypoints
         self.point_token = nn.Linear(keypoints * 2, d_model)
         self.point_position = nn.Parameter(torch.zeros(1, d_model))
@@ -115,14 +169,28 @@ class SmallBackbone(nn.Module):
         )
         self.register_buffer("positions", sine_positions(rows // 4, columns // 4, d_model), persistent=False)
 
+    def tokens(self, height_px: int, width_px: int) -> int:
+        """Tokens of one picture, which has the size that this was made for."""
+        del height_px, width_px
+        return 1 + len(self.positions)
+
     def forward(self, pictures: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens of one camera; arguments and result as for ``ResNet18Backbone``."""
-        features = self.stem(pictures)
+        features = self._conditioned(pictures, condition, self.films) if self.films else self.stem(pictures)
         heat = self.heat(features).flatten(2)
-        bias = self.steer(condition).view(-1, self.keypoints, KEYPOINT_POSITION_CHANNELS)
-        heat = heat + bias @ self.cell_codes.t()
+        if self.steer is not None:
+            bias = self.steer(condition).view(-1, self.keypoints, KEYPOINT_POSITION_CHANNELS)
+            heat = heat + bias @ self.cell_codes.t()
         points = functional.softmax(heat, dim=-1) @ self.cells
         point_token = self.point_token(points.flatten(1))[:, None]
         grid = self.grid(features).flatten(2).transpose(1, 2)
         tokens = torch.cat([point_token, grid], dim=1)
         return tokens, torch.cat([self.point_position, self.positions])
+
+    def _conditioned(self, features: Tensor, condition: Tensor, films: nn.ModuleList) -> Tensor:
+        remaining = iter(films)
+        for layer in self.stem:
+            features = layer(features)
+            if isinstance(layer, nn.GroupNorm):
+                features = next(remaining)(features, condition)
+        return features
