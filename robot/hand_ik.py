@@ -21,7 +21,8 @@ STRAIGHT_M = 0.0005
 nothing."""
 LIMIT_SLACK_DEG = 0.1
 """So far beyond a limit a joint is put on it: about a servo's tick."""
-EXACT_M = 1e-6
+EXACT_M = 5e-4
+"""The closed form and the model agree to rounding; a pose at a limit is put on it."""
 
 
 class HandIk:
@@ -66,11 +67,15 @@ class HandIk:
         self._lift_deg = float(pose[1]) - upper_rad / unit
         self._elbow_deg = float(pose[2]) - bend / unit
         self._pitch_deg = float(pose[1:4].sum())
-        found, nearest = self.solve(tool)
-        if not nearest or float(np.abs(kinematics.tool_position_m(found) - tool).max()) > EXACT_M:
+        try:
+            found, known = self.solve(tool)
+            known = known and float(np.abs(kinematics.tool_position_m(found) - tool).max()) <= EXACT_M
+        except UnreachableError:
+            known = False
+        if not known:
             raise UnreachableError(
-                "the tool cannot be led from this pose: it stands behind the arm's own axis or at the end of "
-                "the reach; begin from one in front of the arm"
+                "the tool cannot be led from this pose: it stands behind the arm's own axis, at the end of "
+                "the reach, or a joint is beyond its limit; begin from one in front of the arm"
             )
 
     def solve(self, tool_m: FloatArray) -> tuple[FloatArray, bool]:

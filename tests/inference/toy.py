@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from inference.action_space import ACTION_WIDTHS, ActionSpace
 from inference.ensembler import ExecutionConfig
-from inference.manifest import CONDITIONING, CameraShape, Manifest, Range, sha256_of
+from inference.manifest import CONDITIONING, CameraShape, Manifest, Range, sha256_of, units_of
 from inference.tool_space import DrivenArm
 from robot.config import load_robot
 from robot.joints import JOINTS, UNITS
@@ -91,6 +93,81 @@ def write_bundle(folder: Path, **changes: object) -> Path:
     return folder
 
 
+PER_GREY_M = 1e-4
+"""A toy that moves the tool goes so much farther in x for each level by which its picture got brighter."""
+
+
+def write_tool_bundle(
+    folder: Path,
+    *,
+    action_space: ActionSpace = "tool_delta_xy",
+    step_m: tuple[float, ...] = (0.004, 0.0),
+    camera: CameraShape | None = None,
+    observation_steps: int = 1,
+    fps: float = 10.0,
+    **changes: object,
+) -> Path:
+    """A policy that sees pictures alone and moves the tool by ``step_m`` in each step.
+
+    One that looks back goes farther in x the more its picture got brighter (``PER_GREY_M``).
+    """
+    folder.mkdir(parents=True)
+    camera = camera or CameraShape(name="wrist", height_px=HEIGHT, width_px=WIDTH)
+    name, steps = f"image_{camera.name}", (observation_steps,) if observation_steps > 1 else ()
+    shape = (*steps, camera.height_px, camera.width_px, 3)
+    axes = list(range(len(steps), len(shape)))
+    nodes = [
+        helper.make_node("Cast", [name], ["picture"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["picture", "axes"], ["means"], keepdims=0),
+        helper.make_node("Reshape", ["means", "flat"], ["each"]),
+        helper.make_node("Gather", ["each", "last"], ["now"]),
+        helper.make_node("Gather", ["each", "first"], ["before"]),
+        helper.make_node("Sub", ["now", "before"], ["brighter"]),
+        helper.make_node("Mul", ["brighter", "along_x"], ["farther"]),
+        helper.make_node("Add", ["steps", "farther"], ["actions"]),
+    ]
+    width = ACTION_WIDTHS[action_space]
+    constants = {
+        "axes": np.array(axes, np.int64),
+        "flat": np.array([-1], np.int64),
+        "last": np.array([observation_steps - 1], np.int64),
+        "first": np.array([0], np.int64),
+        "along_x": PER_GREY_M * np.eye(width, dtype=np.float32)[0],
+        "steps": np.tile(np.array(step_m, np.float32), (CHUNK, 1)),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [helper.make_tensor_value_info(name, TensorProto.UINT8, shape)],
+        [helper.make_tensor_value_info("actions", TensorProto.FLOAT, [CHUNK, width])],
+        [onnx.numpy_helper.from_array(value, key) for key, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, folder / "model.onnx")
+    pictures = np.zeros((2, *shape), np.uint8)
+    np.savez(folder / "golden.npz", actions=np.stack([constants["steps"]] * 2), **{name: pictures})
+    content: dict[str, object] = {
+        "name": "toy",
+        "policy_type": "toy",
+        "cameras": [camera],
+        "joints": JOINTS,
+        "units": units_of(action_space),
+        "action_space": action_space,
+        "chunk_size": CHUNK,
+        "fps": fps,
+        "observation_steps": observation_steps,
+        "reads_state": False,
+        "conditioning": (),
+        "control_limits": {joint: Range(min=0.0, max=50.0) for joint in JOINTS},
+        "execution": ExecutionConfig(mode="ensemble"),
+        "provenance": {},
+        "files": {key: sha256_of(folder / key) for key in ("model.onnx", "golden.npz")},
+    }
+    manifest = Manifest.model_validate({**content, **changes})
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    return folder
+
+
 def rehash(folder: Path) -> None:
     """Make the manifest's hashes those of the files."""
     path = folder / "manifest.json"
@@ -99,9 +176,14 @@ def rehash(folder: Path) -> None:
     path.write_text(json.dumps(content))
 
 
+@cache
+def _kinematics() -> Kinematics:
+    return Kinematics()
+
+
 def driven_arm(motion: Callable[[], Motion] | None = None) -> DrivenArm:
     """The twin's arm for a source: at its ready pose, or moving as a test says."""
     config, _ = load_robot("twin")
     low, high = config.gate.min_position.array(), config.gate.max_position.array()
     rest = Motion(config.ready_pose.array(), np.zeros(6))
-    return DrivenArm(Kinematics(), motion or (lambda: rest), low, high, config.ramp_velocity_dps, 60)
+    return DrivenArm(_kinematics(), motion or (lambda: rest), low, high, config.ramp_velocity_dps, 60)
