@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from robot.joints import JOINTS
 from tests.services.conftest import (
     APPROACH,
     CARRY,
@@ -263,6 +264,23 @@ def test_a_stalled_policy_fails_the_run_and_the_arm_holds(
     service.start()
     assert service.ended(service.pick().headers["Location"])["reason"] == "policy_stalled"
     service.until(lambda: service.mode() == "hold")
+
+
+def test_a_task_without_evidence_is_never_said_to_have_succeeded(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.pickups.watch.STALE_CHUNK_S", 0.3)
+    start = dict.fromkeys(JOINTS, 10.0)
+    space = {"action_space": "tool_delta_xyz", "start_pose": start}
+    service.worker.status.update(task="push", conditioned=False, **space)
+    service.controller.chunk_age = -1  # nothing is executed on the way to the start pose: no stall
+    service.start()
+    pickup = service.ended(service.pick().headers["Location"])  # the script is that of a good pickup
+    assert (pickup["status"], pickup["reason"]) == ("failed", "not_judged"), pickup
+    assert (pickup["task"], pickup["conditioned"]) == ("push", False)
+    run = next(c for c in service.controller.commands if c["op"] == "run")
+    assert run["args"].items() >= {**space, "resume": False, "mode": "ensemble"}.items()
+    service.until(lambda: service.mode() == "ready")
 
 
 def test_no_overhead_picture_no_pickup(service: Service) -> None:

@@ -301,7 +301,7 @@ def test_a_takeover_and_its_end_in_the_policys_hands(service: Service) -> None:
     assert service.worker.commands[0]["run_id"] == run_id
     back = service.controller.moving()[-1]
     assert (back["op"], back["source"], back["args"]["run_id"]) == ("switch", "policy", run_id)
-    assert back["args"]["mode"] == "ensemble"
+    assert back["args"]["mode"] == "ensemble" and back["args"]["resume"]
     assert answer["reason"] == "handed back to the policy"
     assert post(service, "hand_back")["code"] == "not_driving"
 
