@@ -43,6 +43,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "correct": LazyCommand("services.cli.correct", "correct", "A policy drives, the expert mends: episodes"),
     "train": LazyCommand("services.cli.train", "train", "From episodes to a checkpoint"),
     "export": LazyCommand("services.cli.export", "export", "From a checkpoint to a policy bundle"),
+    "import-lerobot": LazyCommand(
+        "services.cli.import_lerobot", "import_lerobot", "A checkpoint of LeRobot's ACT to a bundle"
+    ),
     "eval": LazyCommand("services.cli.evaluate", "evaluate", "How good a bundle is, on the twin"),
     "bench": LazyCommand("services.cli.bench", "app", "Figures of this machine"),
     "policies": LazyCommand("services.cli.policies", "policies", "The policies that can be trained or run"),

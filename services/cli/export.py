@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from robot.config import checked
+from robot.errors import ConfigError
 from services.cli.train import need_torch
 
 
@@ -18,6 +19,9 @@ def export(
         Path, typer.Argument(help="folder of a checkpoint, or of a run for its newest one")
     ],
     out: Annotated[Path, typer.Argument(help="folder of the bundle; an existing bundle is replaced")],
+    to: Annotated[
+        str, typer.Option(help="bundle, or lerobot: a pretrained_model folder, of lerobot_act policies only")
+    ] = "bundle",
     name: Annotated[str | None, typer.Option(help="name of the policy, default the run's")] = None,
     height: Annotated[int, typer.Option(min=16, help="height of the robot's pictures, pixels")] = 480,
     width: Annotated[int, typer.Option(min=16, help="width of the robot's pictures, pixels")] = 640,
@@ -42,16 +46,29 @@ def export(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="the manifest as JSON")] = False,
 ) -> None:
-    """Write a policy bundle: ONNX model, golden samples and manifest, checked by loading it."""
+    """Write a policy bundle: ONNX model, golden samples and manifest, checked by loading it.
+
+    With --to lerobot, a folder that LeRobot loads; the options of a bundle then mean nothing.
+    """
     console = Console(stderr=True)
     need_torch()
     from inference.ensembler import ExecutionConfig
     from training.export import export_bundle
     from training.rollouts import best_checkpoint
 
+    source = best_checkpoint(checkpoint) if best else checkpoint
+    if to == "lerobot":
+        from training.checkpoint import load_checkpoint
+        from training.lerobot.write import write_pretrained
+
+        for note in write_pretrained(load_checkpoint(source), out, averaged=not last):
+            console.print(note)
+        return
+    if to != "bundle":
+        raise ConfigError(f"--to {to} is not known, only bundle or lerobot")
     wanted = {"mode": mode, "actions_per_inference": actions_per_inference, "m": m}
     manifest = export_bundle(
-        best_checkpoint(checkpoint) if best else checkpoint,
+        source,
         out,
         name=name,
         camera_size_px=(height, width),

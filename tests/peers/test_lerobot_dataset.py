@@ -7,7 +7,6 @@ where that is absent, and no ``SO101_LEROBOT_PYTHON`` names another, there is no
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from counted import number_of, picture, psnr_db
+from lerobot_peer import PYTHON, LeRobot, has
 
 from robot.recording.check import examine
 from robot.recording.convert import convert
@@ -29,25 +29,15 @@ from robot.recording.reader import Dataset
 from robot.recording.repair import Repair
 from robot.recording.stats import STAT_NAMES
 from robot.recording.writer import DatasetWriter
-from services.bench.bus import lerobot_python
 from tests.legacy_dataset import write_legacy
 from training.config import TrainConfig
 from training.loop import Trainer
 
-ASKED = os.environ.get("SO101_LEROBOT_PYTHON")
-PYTHON = lerobot_python(Path(ASKED) if ASKED else None)
-
-
-def _has_datasets() -> bool:
-    if PYTHON is None:
-        return False
-    code = "import importlib.metadata as m; m.version('datasets'); m.version('accelerate')"
-    return subprocess.run([str(PYTHON), "-c", code], capture_output=True, check=False).returncode == 0
-
-
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not _has_datasets(), reason="LeRobot's datasets are not installed: bin/setup-lerobot"),
+    pytest.mark.skipif(
+        not has("datasets", "accelerate"), reason="LeRobot's datasets are not installed: bin/setup-lerobot"
+    ),
 ]
 
 HELPER = Path(__file__).with_name("lerobot_datasets.py")
@@ -61,48 +51,6 @@ RECORDED = (
     Feature("timing.state_age_s", "float32", (1,)),
     *(Feature(f"timing.{camera}_age_s", "float32", (1,)) for camera in SIZES),
 )
-
-
-class LeRobot:
-    """LeRobot's interpreter, asked to do things with datasets."""
-
-    def __init__(self, home: Path) -> None:
-        self.environment = {
-            **os.environ,
-            "HF_HOME": str(home / "hf"),
-            "HF_HUB_OFFLINE": "1",
-            "WANDB_MODE": "disabled",
-            "SVT_LOG": "1",
-            "OMP_NUM_THREADS": "1",  # on a busy machine, threads that wait for each other take minutes
-            "LD_LIBRARY_PATH": _ffmpeg(home / "ffmpeg"),
-        }
-        self.environment.pop("PYTHONPATH", None)
-        self._log = (home / "lerobot.log").open("w+b")
-        self._process = subprocess.Popen(
-            [str(PYTHON), str(HELPER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=self.environment,
-        )
-
-    def ask(self, what: str, **request: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": what, **request}, default=str).encode() + b"\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            self._log.seek(0)
-            pytest.fail(f"LeRobot died: {self._log.read().decode()[-3000:]}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._log):
-            assert pipe is not None
-            pipe.close()
 
 
 def _ffmpeg(folder: Path) -> str:
@@ -120,7 +68,8 @@ def _ffmpeg(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def lerobot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeRobot]:
-    found = LeRobot(tmp_path_factory.mktemp("lerobot"))
+    home = tmp_path_factory.mktemp("lerobot")
+    found = LeRobot(HELPER, home, {"SVT_LOG": "1", "LD_LIBRARY_PATH": _ffmpeg(home / "ffmpeg")})
     yield found
     found.close()
 

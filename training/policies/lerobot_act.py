@@ -53,8 +53,8 @@ class LeRobotActConfig(PolicyShape):
             raise ValueError("observation_steps must be 1: LeRobot's ACT sees one observation")
         if self.dim_model % self.n_heads:
             raise ValueError(f"dim_model {self.dim_model} must be a multiple of n_heads {self.n_heads}")
-        if not self.cameras:
-            raise ValueError("cameras must name at least one")
+        if not self.cameras or not self.reads_state:
+            raise ValueError("LeRobot's ACT cannot do without a camera, nor without the state")
         if strange := self.camera_sizes_px.keys() - set(self.cameras):
             raise ValueError(f"camera_sizes_px names {', '.join(sorted(strange))}, not among cameras")
         return self
@@ -68,7 +68,7 @@ class LeRobotActConfig(PolicyShape):
         shared = NetworkShape.__dataclass_fields__.keys() & type(self).model_fields.keys()
         return NetworkShape(
             picture_sizes_px=tuple(self.picture_size_px(camera) for camera in self.cameras),
-            state_width=N_JOINTS if self.reads_state else 0,
+            state_width=N_JOINTS,
             environment_width=COORDINATES if self.reads_pickup else 0,
             action_width=self.action_width,
             **{name: getattr(self, name) for name in shared},
@@ -113,8 +113,8 @@ class LeRobotAct(TrainablePolicy):
             self.model(self._pictures(inputs), self._state(inputs), self._environment(inputs))
         )
 
-    def _state(self, inputs: Inputs) -> Tensor | None:
-        return (inputs.state - self.state_mean) / self.state_std if self.config.reads_state else None
+    def _state(self, inputs: Inputs) -> Tensor:
+        return (inputs.state - self.state_mean) / self.state_std
 
     def _environment(self, inputs: Inputs) -> Tensor | None:
         """The coordinates; those that are not given are the mean."""

@@ -39,7 +39,7 @@ class NetworkShape:
     picture_sizes_px: Sequence[tuple[int, int]]
     """(height, width) of each camera's pictures."""
     state_width: int
-    """Numbers in the state; 0: no state."""
+    """Numbers in the state."""
     environment_width: int
     """Numbers in the environment state; 0: none."""
     action_width: int
@@ -75,22 +75,19 @@ class LeRobotActNetwork(nn.Module):
         if shape.use_vae:
             self.vae_encoder = _Encoder(shape, shape.n_vae_encoder_layers)
             self.vae_encoder_cls_embed = nn.Embedding(1, d)
-            if shape.state_width:
-                self.vae_encoder_robot_state_input_proj = nn.Linear(shape.state_width, d)
+            self.vae_encoder_robot_state_input_proj = nn.Linear(shape.state_width, d)
             self.vae_encoder_action_input_proj = nn.Linear(shape.action_width, d)
             self.vae_encoder_latent_output_proj = nn.Linear(d, 2 * shape.latent_dim)
-            tokens = 1 + bool(shape.state_width) + shape.chunk_size
-            self.register_buffer("vae_encoder_pos_enc", _sequence_positions(tokens, d)[None])
+            self.register_buffer("vae_encoder_pos_enc", _sequence_positions(2 + shape.chunk_size, d)[None])
         self.backbone, channels = _backbone(shape.vision_backbone, pretrained=pretrained)
         self.encoder = _Encoder(shape, shape.n_encoder_layers)
         self.decoder = _Decoder(shape)
-        if shape.state_width:
-            self.encoder_robot_state_input_proj = nn.Linear(shape.state_width, d)
+        self.encoder_robot_state_input_proj = nn.Linear(shape.state_width, d)
         if shape.environment_width:
             self.encoder_env_state_input_proj = nn.Linear(shape.environment_width, d)
         self.encoder_latent_input_proj = nn.Linear(shape.latent_dim, d)
         self.encoder_img_feat_input_proj = nn.Conv2d(channels, d, kernel_size=1)
-        vectors = 1 + bool(shape.state_width) + bool(shape.environment_width)
+        vectors = 2 + bool(shape.environment_width)
         self.encoder_1d_feature_pos_embed = nn.Embedding(vectors, d)
         self.decoder_pos_embed = nn.Embedding(shape.chunk_size, d)
         self.action_head = nn.Linear(d, shape.action_width)
@@ -104,17 +101,21 @@ class LeRobotActNetwork(nn.Module):
             if weight.dim() > 1:
                 nn.init.xavier_uniform_(weight)
 
-    def latent(self, state: Tensor | None, actions: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    def latent(self, state: Tensor, actions: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance, (B, latent) each, that the VAE's encoder gives for actions (B, K, A).
 
         ``valid``, (B, K) bool, is False for steps that do not exist.
         """
         batch = actions.shape[0]
-        first = [self.vae_encoder_cls_embed.weight.expand(batch, 1, -1)]
-        if state is not None:
-            first.append(self.vae_encoder_robot_state_input_proj(state)[:, None])
-        tokens = torch.cat([*first, self.vae_encoder_action_input_proj(actions)], dim=1)
-        hidden = None if valid is None else functional.pad(~valid, (len(first), 0), value=False)
+        tokens = torch.cat(
+            [
+                self.vae_encoder_cls_embed.weight.expand(batch, 1, -1),
+                self.vae_encoder_robot_state_input_proj(state)[:, None],
+                self.vae_encoder_action_input_proj(actions),
+            ],
+            dim=1,
+        )
+        hidden = functional.pad(~valid, (2, 0), value=False)
         seen = self.vae_encoder(tokens, self.vae_encoder_pos_enc, hidden)[:, 0]
         mean, log_variance = self.vae_encoder_latent_output_proj(seen).chunk(2, dim=-1)
         return mean, log_variance
@@ -122,7 +123,7 @@ class LeRobotActNetwork(nn.Module):
     def forward(
         self,
         pictures: Sequence[Tensor],
-        state: Tensor | None,
+        state: Tensor,
         environment: Tensor | None,
         latent: Tensor | None = None,
     ) -> Tensor:
@@ -130,16 +131,14 @@ class LeRobotActNetwork(nn.Module):
 
         Args:
             pictures: one (B, 3, H, W) of each camera, in the order of ``picture_sizes_px``.
-            state: (B, state_width), or ``None`` where the network has none.
+            state: (B, state_width).
             environment: (B, environment_width), or ``None`` where the network has none.
             latent: (B, latent_dim); ``None``: zeros, as at inference.
         """
         batch = pictures[0].shape[0]
         if latent is None:
             latent = pictures[0].new_zeros(batch, self.shape.latent_dim)
-        vectors = [self.encoder_latent_input_proj(latent)]
-        if state is not None:
-            vectors.append(self.encoder_robot_state_input_proj(state))
+        vectors = [self.encoder_latent_input_proj(latent), self.encoder_robot_state_input_proj(state)]
         if environment is not None:
             vectors.append(self.encoder_env_state_input_proj(environment))
         maps = [self.encoder_img_feat_input_proj(self.backbone(picture)) for picture in pictures]

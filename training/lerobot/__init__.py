@@ -1,0 +1,1 @@
+"""LeRobot's ACT checkpoints: read, converted, written."""
