@@ -16,7 +16,8 @@ from torch import Tensor
 from robot.joints import N_JOINTS
 from robot.seams import Float32Array
 from training.config import AugmentConfig
-from training.data import Batch, IntArray
+from training.data import Batch
+from training.frames import IntArray
 from training.picture_noise import PictureNoise, apply
 from training.picture_noise import draw as draw_picture_noise
 from training.policies.base import COORDINATES, Inputs, Labels, PolicyShape

@@ -12,7 +12,8 @@ import torch
 
 from training.augment import Noise, augmented, draw
 from training.config import TrainConfig
-from training.data import Batch, Corpus, IntArray, rows_of_step
+from training.data import Batch, Corpus, rows_of_step
+from training.frames import IntArray
 from training.parallel import Group
 from training.policies.base import Inputs, Labels
 

@@ -14,17 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robot.errors import DatasetError
 from robot.kinematics import Kinematics
 from robot.recording.reader import Dataset
 from robot.seams import ByteArray, Float32Array, FloatArray
-from training.frames import BoolArray, Frames
-from training.image_cache import open_images
+from training.frames import BoolArray, Frames, IntArray
+from training.image_cache import Pictures, check_space, missing_bytes, open_images
 from training.policies.base import PolicyShape, Stats
-
-IntArray = NDArray[np.int64]
 
 MIN_STD_USER = 0.5
 """Floor of a joint's standard deviation: one that hardly moved must not have its noise blown up."""
@@ -104,7 +101,7 @@ class Corpus:
         self._part_starts = np.cumsum([0, *(len(part.state) for part in parts)])
         self._datasets = [part.dataset for part in parts]
         self._cache_root = cache_root
-        self._images: list[dict[str, ByteArray]] = []
+        self._images: list[dict[str, Pictures]] = []
 
     def __len__(self) -> int:
         return len(self.state)
@@ -135,15 +132,20 @@ class Corpus:
         return digest.hexdigest()
 
     def open_images(self, progress: Callable[[int], None] = lambda frames: None) -> None:
-        """Decode or open the pictures; needed before ``gather``."""
+        """Decode or open the pictures; needed before ``gather``.
+
+        Args:
+            progress: called with the number of frames that each decoded piece adds.
+
+        Raises:
+            DatasetError: a camera is missing, a video is broken, or the disk has no room for all of them.
+        """
         sizes = {camera: self.policy.picture_size_px(camera) for camera in self.policy.cameras}
-        self._images = [
-            {
-                camera: open_images(dataset, (camera,), *size, self._cache_root, progress)[camera]
-                for camera, size in sizes.items()
-            }
-            for dataset in self._datasets
-        ]
+        check_space(
+            sum(missing_bytes(dataset, sizes, self._cache_root) for dataset in self._datasets),
+            self._cache_root,
+        )
+        self._images = [open_images(dataset, sizes, self._cache_root, progress) for dataset in self._datasets]
 
     def split(self, validation_share: float, seed: int) -> tuple[IntArray, IntArray]:
         """Rows to train on and rows of held-out episodes; rows without any label are in neither."""
@@ -223,11 +225,10 @@ class Corpus:
     def _pictures(self, camera: str, rows: IntArray) -> ByteArray:
         result = np.empty((len(rows), *self.policy.picture_size_px(camera), 3), np.uint8)
         part = np.searchsorted(self._part_starts, rows, side="right") - 1
-        for number in np.unique(part):
+        for number in np.unique(part).tolist():
             mine = np.flatnonzero(part == number)
-            source = self._images[number][camera]
-            for position in mine:
-                result[position] = source[rows[position] - self._part_starts[number]]
+            inside = rows[mine] - self._part_starts[number]
+            self._images[number][camera].read(inside, [result[position] for position in mine.tolist()])
         return result
 
 

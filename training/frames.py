@@ -13,6 +13,7 @@ from robot.recording.reader import Dataset
 from robot.seams import Float32Array
 
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 
 STATE = "observation.state"
 ACTION = "action"

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from robot.seams import Float32Array
 from training.config import AugmentConfig
-from training.data import IntArray
+from training.frames import IntArray
 
 FULL_SCALE = 255.0
 GREY_WEIGHTS = (0.299, 0.587, 0.114)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from training.augment import to_device
-from training.data import Corpus, IntArray, in_batches
+from training.data import Corpus, in_batches
+from training.frames import IntArray
 from training.parallel import Group
 from training.policies.base import TrainablePolicy
 

@@ -10,10 +10,8 @@ import pytest
 from robot.errors import DatasetError
 from robot.kinematics import Kinematics
 from robot.recording.features import Feature
-from robot.recording.reader import Dataset
 from robot.recording.writer import DatasetWriter, Units
 from training.data import MIN_STD_DELTA_M, MIN_STD_USER, Corpus, in_batches, rows_of_step
-from training.image_cache import open_images, resize_frames
 from training.policies.act import ActConfig
 from training.policies.base import PolicyShape
 
@@ -100,22 +98,6 @@ def test_several_datasets_are_one(dataset_root: Path, tiny: ActConfig, tmp_path:
     np.testing.assert_array_equal(batch.actions[0], batch.actions[1])
     np.testing.assert_array_equal(batch.images["wrist"][0], batch.images["wrist"][1])
     assert batch.valid[2].sum() == 1
-
-
-def test_pictures_are_decoded_once(dataset_root: Path, tmp_path: Path) -> None:
-    dataset, counts = Dataset(dataset_root), []
-    first = open_images(dataset, ("wrist",), 16, 16, tmp_path, counts.append)
-    assert counts == [9, 12, 10, 11]
-    again = open_images(dataset, ("wrist",), 16, 16, tmp_path, counts.append)
-    assert len(counts) == 4
-    np.testing.assert_array_equal(first["wrist"], again["wrist"])
-    assert open_images(dataset, ("wrist",), 8, 8, tmp_path)["wrist"].shape == (42, 8, 8, 3)
-
-
-def test_caching_averages_as_the_policy_does() -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (300, 20, 30, 3), dtype=np.uint8)
-    expected = frames.reshape(300, 4, 5, 6, 5, 3).mean((2, 4))
-    assert np.abs(resize_frames(frames, 4, 6) - expected).max() <= 0.5001
 
 
 @pytest.fixture(scope="module")
