@@ -43,6 +43,8 @@ class Episode:
 
     frames: list[Frame]
     layout: Layout
+    sentence: str = TASK
+    """What is done, in words."""
 
 
 class EpisodeMaker(Protocol):
@@ -96,7 +98,7 @@ def create_dataset(root: Path, stage: Stage, provenance: dict[str, object]) -> D
 
 def write_episode(writer: DatasetWriter, episode: Episode) -> None:
     """Append one episode to a dataset."""
-    writer.begin_episode(TASK)
+    writer.begin_episode(episode.sentence)
     pickup = np.array(episode.layout.told_xy_m, dtype=np.float32)
     for frame in episode.frames:
         writer.add_frame(

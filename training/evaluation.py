@@ -18,8 +18,8 @@ import numpy as np
 
 from inference.bundle import Bundle, load_bundle
 from inference.ensembler import ExecutionConfig
-from robot.errors import ConfigError
-from robot.twin.tasks import TASKS
+from robot.twin.tasks import TASKS, Layout, Task
+from robot.twin.world import World
 from training.demonstrations import DemonstrationOptions, Demonstrator
 from training.rollout import InlinePolicySource, drive
 from training.stage import Stage
@@ -29,8 +29,6 @@ LIVE_CAMERA_DELAY_S = 0.07
 """Rendering, JPEG, HTTP and decoding in the live gait, measured."""
 LATENCY_TICKS = 2
 """From an observation to its chunk in the live gait."""
-SETTLE_S = 0.5
-"""After the cube was seen in the bowl the trial goes on for so long; it must still be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +58,51 @@ class Trial:
     y_m: float
     yaw_rad: float
     end_x_m: float
+    """Of the cube, or of the tool in a task without one."""
     end_y_m: float
     end_z_m: float
+    done_s: float | None = None
+    """When it was done for good; ``None`` where it was not."""
+    path_m: float = 0.0
+    """Way of the tool over the table until then."""
+    straight_m: float = 0.0
+    """Distance between the ends of that way."""
+
+
+class Watch:
+    """Follows a trial, asked every tick: since when it is done, and how the tool has moved until then.
+
+    Args:
+        world: at its beginning.
+        task: what is to be done.
+    """
+
+    def __init__(self, world: World, task: Task) -> None:
+        self._world, self._task = world, task
+        self._begin_m = self._last_m = world.tool_m[:2]
+        self._path_m = 0.0
+        self._done: tuple[float, float, float] | None = None
+
+    def settled(self) -> bool:
+        """Look; whether it has stayed done for as long as the task wants."""
+        world, tool_m = self._world, self._world.tool_m[:2]
+        self._path_m += math.dist(tool_m, self._last_m)
+        self._last_m = tool_m
+        if not self._task.success(world):
+            self._done = None
+        elif self._done is None:
+            self._done = world.time_s, self._path_m, math.dist(tool_m, self._begin_m)
+        return self._done is not None and world.time_s - self._done[0] > self._task.settle_s
+
+    def trial(self, number: int, layout: Layout) -> Trial:
+        """How it ended."""
+        world, cube = self._world, layout.cube
+        success = self._task.success(world)
+        x_m, y_m = layout.told_xy_m if cube is None else cube.xy_m
+        end_m = [float(v) for v in (world.tool_m if cube is None else world.cube_xyz_m)]
+        yaw_rad = 0.0 if cube is None else cube.yaw_rad
+        done = self._done if success and self._done is not None else (None, self._path_m, 0.0)
+        return Trial(number, success, world.time_s, x_m, y_m, yaw_rad, end_m[0], end_m[1], end_m[2], *done)
 
 
 def wilson_95(successes: int, trials: int) -> tuple[float, float]:
@@ -106,11 +147,13 @@ class Evaluator:
         options, stage, manifest = self.options, self.stage, self.bundle.manifest
         rng = episode_rng(options.seed, number)
         layout = self.task.sample(rng)
-        stage.reset(layout, self._start.draw_start(rng))
+        if layout.start is None:
+            stage.reset(layout, self._start.draw_start(rng))
+        else:
+            # The trial says where the policy begins, not its bundle's start pose.
+            stage.reset(layout, np.array(layout.start))
+            manifest = manifest.model_copy(update={"start_pose": None})
         error = rng.normal(0.0, options.coordinate_error_m, 2) if options.coordinate_error_m else np.zeros(2)
-        place = layout.cube
-        if place is None:
-            raise ConfigError(f"task {self.task.name!r} has no cube")
         pickup = (np.array(layout.told_xy_m) + error).astype(np.float32)
         source = InlinePolicySource.of_bundle(
             stage,
@@ -120,17 +163,9 @@ class Evaluator:
             execution=options.execution,
             latency_ticks=LATENCY_TICKS,
         )
-        world, seen_s = stage.world, [math.inf]
-
-        def done() -> bool:
-            seen_s[0] = min(seen_s[0], world.time_s) if self.task.success(world) else math.inf
-            return world.time_s - seen_s[0] > SETTLE_S
-
-        drive(stage, source, limit_s=self.task.time_limit_s, stop=done)
-        x, y, z = (float(v) for v in world.cube_xyz_m)
-        return Trial(
-            number, self.task.success(world), world.time_s, place.x_m, place.y_m, place.yaw_rad, x, y, z
-        )
+        watch = Watch(stage.world, self.task)
+        drive(stage, source, limit_s=self.task.time_limit_s, stop=watch.settled)
+        return watch.trial(number, layout)
 
     def close(self) -> None:
         """Free the renderer."""

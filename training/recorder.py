@@ -20,11 +20,12 @@ from robot.recording.merge import append_dataset
 from robot.recording.reader import Dataset
 from robot.recording.writer import DatasetWriter
 from robot.twin import child
-from robot.twin.tasks import PickPlace, task_named
+from robot.twin.tasks import PickPlace, Push, Reach, task_named
 from training.dagger import Corrector
 from training.demonstrations import Demonstrator
 from training.episodes import DemonstrationOrder, EpisodeMaker, Order, create_dataset, write_episode
 from training.stage import Stage
+from training.tool_demonstrations import ToolDemonstrator
 
 MAX_FAILURES = 25
 """So many attempts in a row that are not kept mean that something is wrong."""
@@ -72,13 +73,16 @@ def record_episodes(
 def open_order(order: Order, stage: Stage) -> tuple[EpisodeMaker, dict[str, object]]:
     """Who makes the episodes of an order, and what the dataset says of their origin."""
     task = task_named(order.task)
-    if not isinstance(task, PickPlace):
-        raise ConfigError(f"nobody shows or corrects the task {task.name!r} here")
     origin: dict[str, object] = {
         "seed": order.seed,
         "task": task.name,
         **order.variety.model_dump(mode="json"),
     }
+    if isinstance(task, Reach | Push) and isinstance(order, DemonstrationOrder):
+        shown = ToolDemonstrator(stage, task, seed=order.seed, variety=order.variety)
+        return shown, {"source": "expert", **origin}
+    if not isinstance(task, PickPlace):
+        raise ConfigError(f"nobody corrects the task {task.name!r}: its expert only demonstrates")
     if isinstance(order, DemonstrationOrder):
         demonstrator = Demonstrator(stage, seed=order.seed, task=task, variety=order.variety)
         return demonstrator, {"source": "expert", **origin}

@@ -14,12 +14,14 @@ from robot.seams import ByteArray, FloatArray
 from robot.twin.lockstep import LockstepArm, LockstepClock
 from robot.twin.looks import Look
 from robot.twin.render import CAMERAS, Renderer
-from robot.twin.tasks import Layout
+from robot.twin.tasks import CubePlace, Layout
 from robot.twin.world import World, WorldConfig
 
 SUPERSAMPLE_LIMIT_PX = 200
 """Pictures narrower than this are rendered twice as wide and averaged, against jagged edges."""
 MAX_DELAY_TICKS = 30
+CUBE_ASIDE = CubePlace(x_m=0.60, y_m=0.50, yaw_rad=0.0)
+"""Where the cube lies in a task that has none: outside every picture."""
 
 
 class Stage:
@@ -67,8 +69,10 @@ class Stage:
         pose = user_to_rad(start)
         self.world.data.qpos[:6] = pose
         self.world.follower.reset_pose(pose)
-        if (cube := layout.cube) is not None:
-            self.world.place_cube(cube.x_m, cube.y_m, cube.yaw_rad)
+        cube = layout.cube or CUBE_ASIDE
+        self.world.place_cube(cube.x_m, cube.y_m, cube.yaw_rad)
+        if layout.target_xy_m is not None:
+            self.world.props.place_disc(*layout.target_xy_m)
         if (confuser := layout.confuser) is not None:
             self.world.place_confuser(confuser.x_m, confuser.y_m, confuser.yaw_rad)
         mujoco.mj_forward(self.world.model, self.world.data)
