@@ -9,27 +9,25 @@ import numpy as np
 
 from inference.bundle import load_bundle
 from inference.runtime import Provider
-from robot.seams import Observation
 from services.shipped import default_policy
 
 
 def bench_inference(
     folder: Path | None, runs: int, threads: int, provider: Provider = "cpu"
 ) -> dict[str, Any]:
-    """Time a bundle on random pictures of its cameras' size.
+    """Time a bundle on random inputs of its shapes.
 
     Raises:
         BundleError: the bundle does not load, or not on this execution provider.
     """
     bundle = load_bundle(folder or default_policy(), threads=threads, provider=provider)
     rng = np.random.default_rng(0)
-    images = {
-        camera.name: rng.integers(0, 256, (camera.height_px, camera.width_px, 3), dtype=np.uint8)
-        for camera in bundle.manifest.cameras
+    feeds = {
+        name: rng.integers(0, 256, shape).astype(np.uint8 if kind == "tensor(uint8)" else np.float32)
+        for name, (shape, kind) in bundle.manifest.input_shapes().items()
     }
-    state, pickup = np.zeros(6, np.float32), np.array([0.24, 0.0], np.float32)
-    for tick in range(runs):
-        bundle.policy.chunk(Observation(tick, state, pickup, images))
+    for _ in range(runs):
+        bundle.policy.run(feeds)
     latency = bundle.policy.latency()
     return {
         "bundle": bundle.manifest.name,

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.bundle import Bundle
-from inference.manifest import CameraShape
+from inference.history import ObservationHistory
+from inference.manifest import CONDITIONING, CameraShape
 from robot.errors import BundleError
 from robot.recording.reader import Dataset
 from robot.seams import ByteArray, Float32Array, Observation
@@ -42,6 +43,11 @@ def check_suits(bundle: Bundle, dataset: Dataset, episode: Episode) -> Float32Ar
         BundleError: units, rate, pickup coordinates or cameras of the dataset are not those of the policy.
     """
     manifest = bundle.manifest
+    if manifest.action_space != "joint_position":
+        raise BundleError(
+            f"policy {manifest.name} moves the tool ({manifest.action_space}), {dataset.root} holds joint "
+            "goals: only a policy of joint goals can be laid over them"
+        )
     if episode.units != "degrees":
         raise BundleError(
             f"policy {manifest.name} works in degrees, {dataset.root} "
@@ -60,7 +66,10 @@ def check_suits(bundle: Bundle, dataset: Dataset, episode: Episode) -> Float32Ar
         raise BundleError(
             f"policy {manifest.name} has {len(manifest.joints)} joints, {dataset.root} {len(episode.joints)}"
         )
-    if episode.pickup_xy_m is None:
+    pickup_xy_m = episode.pickup_xy_m
+    if pickup_xy_m is None and not manifest.conditioning:
+        pickup_xy_m = np.zeros((episode.frames, len(CONDITIONING)), np.float32)  # never looked at
+    if pickup_xy_m is None:
         raise BundleError(
             f"{dataset.root} does not say where to pick up, which policy {manifest.name} is told: give "
             "--pickup X,Y (0,0 for a policy that has learned without)"
@@ -71,7 +80,7 @@ def check_suits(bundle: Bundle, dataset: Dataset, episode: Episode) -> Float32Ar
                 f"policy {manifest.name} needs camera {camera.name!r}, {dataset.root} has "
                 f"{', '.join(dataset.cameras) or 'none'}"
             )
-    return episode.pickup_xy_m
+    return pickup_xy_m
 
 
 def predict(
@@ -97,9 +106,12 @@ def predict(
     """
     pickup_xy_m = check_suits(bundle, dataset, episode)
     cameras, resized = bundle.manifest.cameras, set()
+    looked_back = bundle.manifest.observation_steps > 1
+    history = ObservationHistory(bundle.manifest.observation_steps, 1)
     chunks = []
     for start in range(0, episode.frames, _BLOCK):
-        rows = [row for row in range(start, min(start + _BLOCK, episode.frames)) if row % every == 0]
+        end = min(start + _BLOCK, episode.frames)
+        rows = [row for row in range(start, end) if looked_back or row % every == 0]
         if not rows:
             continue
         pictures = {
@@ -113,8 +125,10 @@ def predict(
                 images[camera.name] = _fitted(image, camera)
                 if image.shape != images[camera.name].shape:
                     resized.add(camera.name)
-            chunks.append(bundle.policy.chunk(Observation(row, episode.state[row], pickup_xy_m[row], images)))
-            on_chunk()
+            seen = history.add(Observation(row, episode.state[row], pickup_xy_m[row], images))
+            if row % every == 0:
+                chunks.append(bundle.policy.chunk(seen))
+                on_chunk()
     stacked = np.stack(chunks)
     error = horizon_error(stacked, np.arange(len(stacked)) * every, episode.action, episode.learned)
     return Predictions(bundle.manifest.name, every, stacked, error, tuple(sorted(resized)))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ from services.view.episode import read_episode
 from services.view.footage import footage
 from services.view.page import Picture, Shown, render, show
 from tests.browser import Browser, needs_browser
-from tests.inference.toy import toy_actions, write_bundle
+from tests.inference.toy import toy_actions, write_bundle, write_tool_bundle
 
 FOREIGN = (
     "</script><script>document.title='taken'</script><!-- \"'&<img src=x onerror=\"document.title='taken'\">"
@@ -448,3 +449,9 @@ def test_a_rerun_recording_holds_every_row_and_picture(shown: list[Shown], tmp_p
         assert rows[entity] == FRAMES, entity
     with pytest.raises(DatasetError, match="nowhere"):
         save_recording(Path("/nowhere/x.rrd"), "toy", shown[1])
+
+
+def test_a_policy_that_moves_the_tool_is_not_laid_over_joint_goals(tmp_path: Path) -> None:
+    bundle = load_bundle(write_tool_bundle(tmp_path / "bundle"))
+    with pytest.raises(BundleError, match=r"moves the tool \(tool_delta_xy\), /data/set holds joint goals"):
+        check_suits(bundle, SimpleNamespace(root="/data/set"), SimpleNamespace())  # type: ignore[arg-type]
