@@ -85,16 +85,17 @@ def import_lerobot(
     _tell(imported, console)
     written: dict[str, str] = {}
     if checkpoint is not None:
-        policy = import_checkpoint(imported, checkpoint)
-        written |= {"checkpoint": str(checkpoint), "policy": str(policy)}
+        run = import_checkpoint(imported, checkpoint)
+        written["train"] = str(run)
+        console.print(f"to go on training: so101 train {run} --dataset DIR")
     if out is not None:
         import_bundle(source, imported, out, name or out.resolve().name)
         written["bundle"] = str(out)
     if as_json:
         typer.echo(json.dumps({**written, **_facts(imported)}, indent=2))
         return
-    for what, path in written.items():
-        console.print(f"{what}: {path}")
+    if out is not None:
+        console.print(f"bundle: {out}")
 
 
 def _units(asked: str | None) -> Units | None:

@@ -12,13 +12,14 @@ import yaml
 from inference.manifest import Manifest, sha256_of
 from robot.errors import ConfigError
 from training.checkpoint import save_checkpoint
-from training.config import TrainConfig
+from training.config import OptimiserConfig, TrainConfig
 from training.export import write_bundle
 from training.lerobot.convert import Imported
 from training.lerobot.golden import golden_samples
 from training.lerobot.pretrained import CONFIG_FILE, WEIGHTS_FILE, Pretrained
 
 POLICY_FILE = "policy.yaml"
+TRAIN_FILE = "train.yaml"
 
 
 def import_bundle(source: Pretrained, imported: Imported, out: Path, name: str) -> Manifest:
@@ -42,10 +43,10 @@ def import_bundle(source: Pretrained, imported: Imported, out: Path, name: str) 
 
 
 def import_checkpoint(imported: Imported, folder: Path) -> Path:
-    """Write a checkpoint that ``so101 train`` goes on from, and its policy's YAML beside it.
+    """Write a checkpoint that ``so101 train`` goes on from, with its policy's YAML and a run's.
 
     Returns:
-        The YAML, which the new run names as its policy.
+        The run's YAML, with LeRobot's learning rates and batch.
 
     Raises:
         ConfigError: the folder already holds checkpoints.
@@ -53,12 +54,19 @@ def import_checkpoint(imported: Imported, folder: Path) -> Path:
     if (folder / "checkpoints").exists():
         raise ConfigError(f"{folder} holds checkpoints of another run: choose another folder")
     policy_file = folder / POLICY_FILE
-    dataset = "unknown" if imported.dataset is None else str(imported.dataset.root)
+    train = TrainConfig(
+        datasets=("DATASET" if imported.dataset is None else str(imported.dataset.root),),
+        policy=str(policy_file),
+        output_dir=str(folder / "run"),
+        init_from=str(folder),
+        batch_size=8,
+        optimiser=OptimiserConfig(lr=1e-5, backbone_lr=1e-5, weight_decay=1e-4, grad_clip=10.0),
+    )
     save_checkpoint(
         folder / "checkpoints",
         step=0,
         policy=imported.policy,
-        train=TrainConfig(datasets=(dataset,), policy=str(policy_file), output_dir=str(folder)),
+        train=train,
         stats=imported.stats,
         fps=imported.fps,
         data="",
@@ -66,9 +74,14 @@ def import_checkpoint(imported: Imported, folder: Path) -> Path:
         averaged=None,
         metrics={},
     )
-    content = imported.config.model_dump(mode="json")
-    policy_file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return policy_file
+    train_file = folder / TRAIN_FILE
+    contents = {
+        policy_file: imported.config.model_dump(mode="json"),
+        train_file: train.model_dump(mode="json", exclude_defaults=True),
+    }
+    for path, content in contents.items():
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return train_file
 
 
 def _provenance(source: Pretrained, imported: Imported) -> dict[str, Any]:
