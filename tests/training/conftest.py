@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from robot.recording.features import Feature
 from robot.recording.writer import DatasetWriter
@@ -37,6 +39,15 @@ class Blind(Stage):
 @pytest.fixture(scope="module")
 def stage() -> Stage:
     return Blind()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: two that share a busy core wait for each other longer than tiny networks take."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

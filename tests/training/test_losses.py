@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.losses import act_loss, kl_to_normal, l1_loss
+from training.losses import act_loss, kl_to_normal, l1_loss, mse_loss, weighted_huber_loss
 
 
 def test_l1_counts_only_valid_steps() -> None:
@@ -38,3 +38,19 @@ def test_the_total_is_l1_and_weighted_kl() -> None:
     loss = act_loss(predicted, target, valid, mean, log_variance, 10.0)
     assert loss["kl"].item() == pytest.approx(2.0) and loss["loss"].item() == pytest.approx(21.0)
     assert act_loss(predicted, target, valid, None, None, 10.0)["loss"].item() == pytest.approx(1.0)
+
+
+def test_mse_counts_only_valid_steps() -> None:
+    predicted, target = torch.zeros(1, 3, 2), torch.full((1, 3, 2), 3.0)
+    target[0, 2] = 1000.0
+    valid = torch.tensor([[True, True, False]])
+    assert mse_loss(predicted, target, valid).item() == pytest.approx(9.0)
+
+
+def test_huber_is_square_near_and_straight_far_and_counts_large_steps_more() -> None:
+    predicted, valid = torch.zeros(1, 3, 3), torch.tensor([[True, True, False]])
+    magnitude = torch.tensor([[[0.0], [1.0], [1.0]]])
+    near, far = 0.5 * 0.5**2, 3.0 - 0.5
+    both = torch.tensor([[[0.5] * 3, [3.0] * 3, [1000.0] * 3]])
+    loss = weighted_huber_loss(predicted, both, magnitude, valid)
+    assert loss.item() == pytest.approx((near * 1.0 + far * 3.0) / 2)

@@ -44,7 +44,7 @@ class PlanarAct(PlanarPolicy):
             nn.MaxPool2d(2),
         )
         cells = (config.image_height_px // 8) * (config.image_width_px // 8)
-        self.positions = nn.Parameter(torch.zeros(1, cells, d))
+        self.positions = nn.Parameter(torch.randn(1, cells, d))
         self.decoder = QueryDecoder(
             config.chunk_size,
             d,

@@ -41,7 +41,7 @@ class PlanarVit(PlanarPolicy):
         d = config.d_model
         self.patches = nn.Sequential(nn.Conv2d(3, d, PATCH_PX, stride=PATCH_PX), nn.ReLU())
         count = (config.image_height_px // PATCH_PX) * (config.image_width_px // PATCH_PX)
-        self.positions = nn.Parameter(torch.zeros(1, count, d))
+        self.positions = nn.Parameter(torch.randn(1, count, d))
         self.encoder = token_encoder(
             d,
             heads=config.encoder_heads,

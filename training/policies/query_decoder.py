@@ -13,8 +13,9 @@ class QueryDecoder(nn.Module):
         self, steps: int, d_model: int, *, heads: int, d_ff: int, layers: int, dropout: float
     ) -> None:
         super().__init__()
-        # Equal at first: what each step is to look for comes from its own labels.
-        self.queries = nn.Parameter(torch.zeros(1, steps, d_model))
+        # Begun at zero, as first described, all steps look for the same and the loss stays flat for several
+        # times as many batches; likewise for positions of tokens.
+        self.queries = nn.Parameter(torch.randn(1, steps, d_model))
         layer = nn.TransformerDecoderLayer(d_model, heads, d_ff, dropout, batch_first=True)
         self.decoder = nn.TransformerDecoder(layer, layers)
 

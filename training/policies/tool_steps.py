@@ -38,8 +38,8 @@ class ToolStepShape(PolicyShape):
     """ImageNet weights for resnet18 or vit_b16 (downloaded by torchvision on first use)."""
     norm: Literal["group", "frozen_batch"] = "group"
     """Of resnet18: group norm to train from scratch, frozen batch norm for ImageNet weights."""
-    max_step_m: float = Field(default=0.02, gt=0.0, le=0.2)
-    """Length of a step that the network calls 1; no longer step can be told. Not below the expert's."""
+    max_step_m: float = Field(default=0.015, gt=0.0, le=0.2)
+    """Length of a step that the network calls 1; no longer step can be told. The expert's are 0.010."""
     coordinates: Literal["cartesian", "spherical"] = "cartesian"
     """In which the network answers and the loss compares."""
     full_magnitude: bool = False
