@@ -32,9 +32,10 @@ class Served:
     Args:
         folder: Of what it keeps while it runs.
         robot: Robot file, or the name of a shipped one.
+        bundle: The policy.
     """
 
-    def __init__(self, folder: Path, robot: str = "twin") -> None:
+    def __init__(self, folder: Path, robot: str = "twin", bundle: Path = BUNDLE) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -48,7 +49,7 @@ class Served:
             "--port",
             str(port),
             "--policy",
-            str(BUNDLE),
+            str(bundle),
         ]
         self.log = (folder / "serve.log").open("w+")
         environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
@@ -125,12 +126,12 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(robot: str = "twin") -> Iterator[Served]:
+def served(robot: str = "twin", bundle: Path = BUNDLE) -> Iterator[Served]:
     """A service that has come up."""
-    if not (BUNDLE / "manifest.json").is_file():
-        pytest.skip(f"no policy bundle at {BUNDLE}: make policy")
+    if not (bundle / "manifest.json").is_file():
+        pytest.skip(f"no policy bundle at {bundle}: make policy")
     with tempfile.TemporaryDirectory(prefix="so101live") as folder:
-        service = Served(Path(folder), robot)
+        service = Served(Path(folder), robot, bundle)
         try:
             service.until(service.usable, 120, "readyz")
             yield service
