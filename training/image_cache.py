@@ -183,13 +183,16 @@ def _build(
             images[row : row + len(frames)] = resize_frames(frames, *size_px)
             return len(frames)
 
-        cores = len(os.sched_getaffinity(0))
-        with ThreadPoolExecutor(min(THREADS, cores)) as pool:
+        workers = min(THREADS, len(os.sched_getaffinity(0)))
+        before = torch.get_num_threads()
+        # Torch's own threads, for such pictures, spend half of the time waiting for each other.
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
                 for frames in pool.map(decode, _pieces(dataset)):
                     progress(frames)
             finally:
                 pool.shutdown(cancel_futures=True)
+                torch.set_num_threads(before)
         images.flush()
         partial.replace(path)
 
