@@ -14,7 +14,7 @@ from training.checkpoint import load_checkpoint
 from training.config import RolloutsConfig
 
 if TYPE_CHECKING:
-    from training.evaluation import Trial
+    from training.trials import Trial
 
 ROLLOUTS_FILE = "rollouts.json"
 BEST = "best"
@@ -76,7 +76,7 @@ class Rollouts:
 
         config = self._config
         source = load_checkpoint(checkpoint)
-        height, width = source.policy.image_height_px, source.policy.image_width_px
+        height, width = max(source.policy.picture_size_px(camera) for camera in source.policy.cameras)
         if config.width_px is not None:
             height, width = round(height * config.width_px / width), config.width_px
         bundle = self._output / ".rollouts"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from calibration.table import TableMap
 from robot.kinematics import Kinematics
-from training.export import write_onnx
+from training.onnx_graph import write_onnx
 from training.policies.act import Act, ActConfig
 from training.policies.backbones import ResNet18Backbone
 from training.policies.base import Inputs, Labels, Stats
@@ -45,8 +45,8 @@ def crop_of(camera: TableMap = CAMERA, **options: Any) -> CropConfig:
 
 
 def everything(**options: Any) -> CoordinatesConfig:
-    return CoordinatesConfig(
-        **{
+    return CoordinatesConfig.model_validate(
+        {
             "encoding": "fourier",
             "tool_frame": True,
             "repeat": 2,
@@ -64,7 +64,9 @@ def everything(**options: Any) -> CoordinatesConfig:
 def act(tiny: ActConfig, coordinates: CoordinatesConfig, **options: Any) -> Act:
     torch.manual_seed(0)
     changes = {"image_height_px": SIZE[0], "image_width_px": SIZE[1], "coordinates": coordinates, **options}
-    return Act(ActConfig.model_validate({**dict(tiny), **changes}), STATS).eval()
+    policy = Act(ActConfig.model_validate({**dict(tiny), **changes}), STATS)
+    policy.eval()
+    return policy
 
 
 def observation(policy: Act, batch: int = 3) -> Inputs:
@@ -168,7 +170,7 @@ def test_a_remedy_inside_the_network_begins_as_nothing_and_can_become_something(
     tiny: ActConfig, remedy: str
 ) -> None:
     plain = act(tiny, CoordinatesConfig(token=False))
-    policy = act(tiny, CoordinatesConfig(**{"token": False, remedy: True}))
+    policy = act(tiny, CoordinatesConfig.model_validate({"token": False, remedy: True}))
     policy.load_state_dict(plain.state_dict(), strict=False)
     seen = observation(policy)
     elsewhere = Inputs(seen.images, seen.state, seen.pickup_xy_m + 0.1)
@@ -224,7 +226,7 @@ def test_a_policy_that_ignores_its_coordinates_is_found_out_by_swapping_them(tin
     labels = Labels(torch.randn(3, 6, 6), torch.ones(3, 6, dtype=torch.bool))
     losses = {}
     for pairs in ("batch", "swapped"):
-        policy = act(tiny, CoordinatesConfig(**deaf, contrastive_pairs=pairs))
+        policy = act(tiny, CoordinatesConfig.model_validate({**deaf, "contrastive_pairs": pairs}))
         with torch.no_grad():
             losses[pairs] = policy.loss(observation(policy), labels)
     assert float(losses["swapped"]["contrastive"]) == pytest.approx(0.3)
