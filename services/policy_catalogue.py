@@ -13,6 +13,8 @@ from services.shipped import policies_root
 def bundles(folders: list[Path] | None = None) -> list[dict[str, Any]]:
     """Name, parameters, inputs and action space of bundles, by default of all that are shipped.
 
+    ``inputs`` are the shapes of what the policy reads, by name; those of pictures and state begin with the
+    observation steps where there is more than one.
     ``parameters`` is ``None`` where the bundle's provenance does not say it.
 
     Raises:
@@ -35,6 +37,7 @@ def bundles(folders: list[Path] | None = None) -> list[dict[str, Any]]:
                 "inputs": {key: list(shape) for key, (shape, _) in manifest.input_shapes().items()},
                 "action_space": manifest.action_space,
                 "chunk_size": manifest.chunk_size,
+                "observation_steps": manifest.observation_steps,
                 "fps": manifest.fps,
             }
         )
@@ -42,9 +45,13 @@ def bundles(folders: list[Path] | None = None) -> list[dict[str, Any]]:
 
 
 def architectures() -> list[dict[str, Any]]:
-    """The same of every shipped policy configuration. Needs torch: the networks are built to be counted."""
+    """The same of every shipped policy configuration, with pictures of the size that the network sees.
+
+    Needs torch: the networks are built to be counted.
+    """
     import torch
 
+    from training.onnx_graph import example_inputs
     from training.policies.base import Stats
     from training.policies.registry import build, load_policy_config
 
@@ -53,18 +60,17 @@ def architectures() -> list[dict[str, Any]]:
         config = load_policy_config(path.stem)
         with torch.device("meta"):  # shapes are enough to count by
             policy = build(config.untrained(), Stats.identity(config.action_width))
-        pictures = {
-            f"image_{camera}": [config.image_height_px, config.image_width_px, 3] for camera in config.cameras
-        }
+            inputs = example_inputs(config, (config.image_height_px, config.image_width_px))
         found.append(
             {
                 "name": path.stem,
                 "kind": "architecture",
                 "policy_type": config.type,
                 "parameters": sum(parameter.numel() for parameter in policy.parameters()),
-                "inputs": {**pictures, "state": [6], "pickup_xy_m": [2]},
+                "inputs": {name: list(example.shape) for name, example in inputs.items()},
                 "action_space": config.action_space,
                 "chunk_size": config.chunk_size,
+                "observation_steps": config.observation_steps,
             }
         )
     return found

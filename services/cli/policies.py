@@ -20,7 +20,8 @@ def policies(
 ) -> None:
     """List policy bundles, and the architectures that `so101 train` knows, with their size and inputs.
 
-    Pictures are height x width x 3, state is six joints in degrees and gripper percent, pickup_xy_m metres.
+    Pictures are height x width x 3, state is six joints in degrees and gripper percent, pickup_xy_m metres;
+    a policy that looks back has its observation steps before that.
     """
     from services.policy_catalogue import architectures, bundles
 

@@ -71,6 +71,10 @@ def test_policies_for_programs() -> None:
     for entry in found:
         assert {"name", "parameters", "inputs", "action_space"} <= set(entry)
     assert any(entry["name"] == "act_small" and entry["parameters"] > 1_000_000 for entry in found)
+    by_name = {entry["name"]: entry for entry in found if entry["kind"] == "architecture"}
+    assert by_name["vit_planar"]["action_space"] == "tool_delta_xy"
+    assert set(by_name["vit_planar"]["inputs"]) == {"image_overhead"}  # only what it reads
+    assert by_name["visuomotor_cnn_gru"]["inputs"]["state"] == [4, 6]  # four observations
 
 
 def test_pictures_without_width_are_refused() -> None:
