@@ -12,9 +12,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from calibration.table import TableMap
+from robot.config import config_root, load_robot
+from robot.errors import ConfigError
 from robot.kinematics import Kinematics
+from training.config import load_train_config
 from training.onnx_graph import write_onnx
 from training.policies.act import Act, ActConfig
+from training.policies.attention import attention_to_coordinates
 from training.policies.backbones import ResNet18Backbone
 from training.policies.base import Inputs, Labels, Stats
 from training.policies.coordinates import (
@@ -327,3 +331,76 @@ def test_standardised_pictures_do_not_know_the_lamp() -> None:
 def test_what_cannot_be_is_named(change: dict[str, Any], named: str) -> None:
     with pytest.raises(ValidationError, match=named):
         ActConfig.model_validate(change)
+
+
+def test_attention_to_the_coordinates_is_what_the_network_mixes(tiny: ActConfig) -> None:
+    policy = act(tiny, CoordinatesConfig(repeat=2))
+    seen = observation(policy)
+    found = attention_to_coordinates(policy, seen)
+    assert len(found.queries) == 1 and len(found.image_tokens) == 1
+    assert found.even == pytest.approx(2 / policy.tokens())
+    # With values that are 1 at the coordinates and 0 elsewhere, what comes out is the attention's share.
+    cross = policy.decoder[0].cross_attention
+    mixed = []
+    with torch.no_grad():
+        for layer in (cross.value, cross.out):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        cross.out.weight.copy_(torch.eye(16))
+
+        def only_coordinates(_: object, __: object, values: Tensor) -> Tensor:
+            marked = torch.zeros_like(values)
+            marked[:, policy.coordinate_slice] = 1.0
+            return marked
+
+        cross.value.register_forward_hook(only_coordinates)
+        cross.register_forward_hook(lambda _, __, out: mixed.append(out))
+        policy.predict(seen)
+    assert float(mixed[0].mean()) == pytest.approx(found.queries[0], rel=1e-4)
+    # Keys of nought are all alike.
+    for attention in (cross, policy.encoder[0].attention):
+        torch.nn.init.zeros_(attention.key.weight)
+    alike = attention_to_coordinates(policy, seen)
+    np.testing.assert_allclose([*alike.queries, *alike.image_tokens], alike.even, rtol=1e-5)
+    with pytest.raises(ConfigError, match="no coordinate token"):
+        attention_to_coordinates(act(tiny, CoordinatesConfig(token=False)), seen)
+
+
+def test_the_runs_of_the_confuser_study_differ_in_the_remedy_only() -> None:
+    runs = sorted((config_root() / "experiments" / "confuser").glob("*.yaml"))
+    assert [run.stem for run in runs] == [
+        "all", "auxiliary", "baseline", "contrastive", "crop", "film", "fourier", "signal", "steer"
+    ]  # fmt: skip
+    trained = {run.stem: load_train_config(run) for run in runs}
+    same = trained["baseline"]
+    baseline = load_policy_config(same.policy)
+    assert isinstance(baseline, ActConfig)
+    plain = baseline.coordinates.model_dump()
+    assert (plain["encoding"], plain["token"], plain["steer"], plain["crop"]) == ("raw", True, False, None)
+    for name, run in trained.items():
+        changed = {"policy": f"confuser/{name}", "output_dir": f"outputs/train/confuser_{name}"}
+        assert run == same.model_copy(update=changed)
+        policy = load_policy_config(run.policy)
+        assert isinstance(policy, ActConfig)
+        assert policy.model_copy(update={"coordinates": baseline.coordinates}) == baseline
+        remedies = {key for key, value in policy.coordinates.model_dump().items() if value != plain[key]}
+        keys = {
+            "baseline": set(),
+            "fourier": {"encoding"},
+            "contrastive": {"contrastive_weight", "contrastive_pairs"},
+            "auxiliary": {"auxiliary_weight"},
+            "signal": {"repeat", "every_layer"},
+        }
+        assert name == "all" or remedies == keys.get(name, {name})
+
+
+def test_the_shipped_crop_is_where_the_twins_camera_looks() -> None:
+    (camera,) = (c for c in load_robot("twin")[0].cameras if c.name == "overhead")
+    for name in ("act_pick_place", "confuser/crop", "confuser/all"):
+        policy = load_policy_config(name)
+        assert isinstance(policy, ActConfig) and policy.coordinates.crop is not None
+        assert policy.coordinates.crop.pixel_to_table == camera.table_map
+        assert policy.picture_size_px("overhead") == (192, 256) and policy.picture_size_px("wrist") == (
+            96,
+            128,
+        )
