@@ -35,7 +35,8 @@ class HandIk:
         high: the same.
 
     Raises:
-        UnreachableError: the pose is one that the closed form does not know: the tool behind the pan axis.
+        UnreachableError: the tool cannot be led from this pose: it stands behind the pan axis or at the end
+            of the reach, or a joint is beyond its limit.
     """
 
     def __init__(self, kinematics: Kinematics, pose: FloatArray, low: FloatArray, high: FloatArray) -> None:
