@@ -47,6 +47,7 @@ COMMANDS: dict[str, LazyCommand] = {
         "services.cli.import_lerobot", "import_lerobot", "A checkpoint of LeRobot's ACT to a bundle"
     ),
     "eval": LazyCommand("services.cli.evaluate", "evaluate", "How good a bundle is, on the twin"),
+    "study": LazyCommand("services.cli.study", "app", "Compare policies, and write down what came of it"),
     "bench": LazyCommand("services.cli.bench", "app", "Figures of this machine"),
     "policies": LazyCommand("services.cli.policies", "policies", "The policies that can be trained or run"),
 }
