@@ -47,7 +47,7 @@ def load_moments(optimiser: torch.optim.Optimizer, kept: dict[str, Tensor], step
         number, _, name = key.partition(".")
         like = parameters[int(number)]
         # In the parameter's own order in memory: the fused step does not look at strides.
-        placed = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        placed = torch.empty_like(like).copy_(value) if value.shape == like.shape else value.clone()
         state.setdefault(int(number), {})[name] = placed
     content = optimiser.state_dict()
     content["state"] = state
