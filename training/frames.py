@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from robot.errors import DatasetError
 from robot.joints import N_JOINTS
+from robot.recording.found_units import units_found
 from robot.recording.reader import Dataset
 from robot.seams import Float32Array
 
@@ -18,6 +20,8 @@ IntArray = NDArray[np.int64]
 STATE = "observation.state"
 ACTION = "action"
 PICKUP = "observation.environment_state"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,25 +50,39 @@ class Frames:
         """
         if not dataset.episodes:
             raise DatasetError(f"{dataset.root} has no episodes")
-        if dataset.units is None:
+        units = units_found(dataset)
+        if units is None:
             raise DatasetError(
                 f"{dataset.root} does not say in which units its joints are: make a copy that does, with "
                 f"so101 dataset convert {dataset.root} NEW --units degrees (LeRobot since 0.4.4) or m100_100"
             )
-        if dataset.units != "degrees":
+        if units.units != "degrees":
+            said = "" if dataset.units else f"--units {units.units} "
             raise DatasetError(
-                f"{dataset.root} is in {dataset.units}, not degrees: convert it first (so101 dataset convert "
-                f"{dataset.root} NEW --to-degrees --calibration FILE)"
+                f"{units.why}, not degrees: convert it first (so101 dataset convert {dataset.root} NEW "
+                f"{said}--to-degrees --calibration FILE)"
             )
+        if dataset.units is None:
+            log.info("%s, and is read so", units.why)
+        lengths = [episode.length for episode in dataset.episodes]
         columns = [dataset.load(episode.index) for episode in dataset.episodes]
 
         def joined(name: str, width: int) -> Float32Array:
             if any(name not in column for column in columns):
                 raise DatasetError(f"{dataset.root} lacks the column {name!r}")
             values = np.concatenate([column[name] for column in columns]).astype(np.float32)
-            if values.shape[1:] != (width,) or not np.isfinite(values).all():
+            if values.shape[1:] != (width,):
                 raise DatasetError(
-                    f"{dataset.root}: {name!r} must be {width} finite numbers a frame, not {values.shape[1:]}"
+                    f"{dataset.root}: {name!r} must be {width} numbers a frame, not {values.shape[1:]}"
+                )
+            broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            if len(broken):
+                row = int(broken[0])
+                number = int(np.searchsorted(np.cumsum(lengths), row, side="right"))
+                raise DatasetError(
+                    f"{dataset.root}: {name!r} is not finite in {len(broken)} frames, first in frame "
+                    f"{row - sum(lengths[:number])} of episode {number}: take such episodes out (so101 "
+                    f"dataset delete {dataset.root} --episodes {number})"
                 )
             return values
 
@@ -73,7 +91,7 @@ class Frames:
         masks = [column.get("loss_mask", np.ones(len(column[ACTION]))) for column in columns]
         return cls(
             dataset,
-            [episode.length for episode in dataset.episodes],
+            lengths,
             joined(STATE, N_JOINTS),
             joined(ACTION, N_JOINTS),
             joined(PICKUP, 2) if told else unknown,

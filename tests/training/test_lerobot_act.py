@@ -14,7 +14,6 @@ from training.policies.base import Inputs, Labels, Stats
 from training.policies.lerobot_act import LeRobotAct, LeRobotActConfig
 from training.policies.registry import build, load_policy_config
 
-torch.set_num_threads(1)
 TINY = LeRobotActConfig(
     cameras=("front", "side"),
     image_height_px=64,

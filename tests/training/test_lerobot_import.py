@@ -43,7 +43,6 @@ from training.policies.base import Inputs, PolicyShape, Stats
 from training.policies.lerobot_act import LeRobotActConfig
 from training.policies.registry import build
 
-torch.set_num_threads(1)
 TINY = LeRobotActConfig(
     cameras=("wrist", "overhead"),
     image_height_px=64,

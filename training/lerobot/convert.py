@@ -21,6 +21,7 @@ from robot.calibration_file import Calibration
 from robot.errors import ConfigError
 from robot.joints import N_JOINTS
 from robot.recording.features import ACTION, ENVIRONMENT_STATE, STATE
+from robot.recording.found_units import FoundUnits
 from robot.recording.reader import Dataset
 from robot.recording.replay import UnitMap
 from robot.recording.writer import Units
@@ -28,7 +29,7 @@ from training.lerobot.normalisation import normalising
 from training.lerobot.pretrained import Pretrained
 from training.lerobot.shape import Cameras, name_cameras, policy_shape
 from training.lerobot.statistics import COLOURS, control_limits, open_dataset, statistics_of, user_stats
-from training.lerobot.units import FoundUnits, find_units
+from training.lerobot.units import find_units
 from training.policies.base import Stats
 from training.policies.lerobot_act import LeRobotAct, LeRobotActConfig
 

@@ -27,6 +27,8 @@ def open_dataset(root: Path) -> Dataset:
         DatasetError: it cannot be read.
         ConfigError: it is of another arm.
     """
+    if root.is_file():
+        raise ConfigError(f"{root} is a bare table without statistics: give the folder of a dataset")
     dataset = Dataset(root)
     for name in (STATE, ACTION):
         entry = dataset.info["features"].get(name, {})

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-
-import numpy as np
 
 from robot.errors import ConfigError
 from robot.joints import ARM_JOINTS, GRIPPER
-from robot.recording.check.units import judge
 from robot.recording.features import ACTION, STATE
+from robot.recording.found_units import FoundUnits, units_found
 from robot.recording.reader import Dataset
-from robot.recording.replay import UNITS
 from robot.recording.writer import Units
 from training.lerobot.pretrained import FeatureStats
 
@@ -21,14 +16,6 @@ SWEPT_END = 100.0
 TOLERANCE = 1e-3
 EPISODES_LOOKED_AT = 10
 _HOW = "say --units degrees (LeRobot since 0.4.4) or --units m100_100 (before; -100..100 of the swept range)"
-
-
-@dataclass(frozen=True)
-class FoundUnits:
-    """In what units a checkpoint was trained, and how that is known."""
-
-    units: Units
-    why: str
 
 
 def find_units(asked: Units | None, stats: Mapping[str, FeatureStats], dataset: Dataset | None) -> FoundUnits:
@@ -41,9 +28,7 @@ def find_units(asked: Units | None, stats: Mapping[str, FeatureStats], dataset: 
         ConfigError: nothing tells, or two things say different.
     """
     seen = units_in_statistics(stats)
-    said = None
-    if dataset is not None:
-        said = _said(dataset) or _looks(dataset)
+    said = None if dataset is None else units_found(dataset)
     if asked is not None:
         for found in (said, seen):
             if found is not None and found.units != asked:
@@ -80,28 +65,3 @@ def units_in_statistics(stats: Mapping[str, FeatureStats]) -> FoundUnits | None:
                 if name != "mean" and abs(abs(value) - SWEPT_END) < TOLERANCE:
                     ends.append(where)
     return FoundUnits("m100_100", " and ".join(ends[:2])) if len(ends) >= 2 else None
-
-
-def _said(dataset: Dataset) -> FoundUnits | None:
-    for known in UNITS:
-        if dataset.units == known:
-            return FoundUnits(known, f"{dataset.root} says that it is in {known}")
-    return None
-
-
-def _looks(dataset: Dataset) -> FoundUnits | None:
-    """What most episodes look like, by the steps that a servo's readings come in."""
-    chosen = np.unique(np.linspace(0, len(dataset.episodes) - 1, EPISODES_LOOKED_AT).astype(int))
-    verdicts = [judge(dataset.load(int(number))) for number in chosen]
-    # Small motions look like radians, computed values like degrees times a factor: neither proves anything.
-    believed = [v for v in verdicts if v is not None and v.kind not in ("radians", "scaled")]
-    if not believed:
-        return None
-    usual = Counter(verdict.kind for verdict in believed).most_common(1)[0][0]
-    why = next(verdict.why for verdict in believed if verdict.kind == usual)
-    for known in UNITS:
-        if usual == known:
-            return FoundUnits(known, f"{dataset.root} looks like {known} ({why})")
-    raise ConfigError(
-        f"{dataset.root} looks like {usual} ({why}): only {' or '.join(UNITS)} can be taken over"
-    )
