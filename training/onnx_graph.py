@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,6 +74,8 @@ def write_onnx(policy: TrainablePolicy, camera_size_px: CameraSizes, path: Path)
     import onnx
 
     example = example_inputs(policy.config, camera_size_px)
+    # It says of every packed attention that ONNX Runtime, not the exporter, will take it apart.
+    logging.getLogger("onnxscript.optimizer").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # The exporter warns about its own use of torch's and copyreg's older interfaces.
         warnings.simplefilter("ignore")

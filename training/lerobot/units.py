@@ -14,7 +14,6 @@ from training.lerobot.pretrained import FeatureStats
 
 SWEPT_END = 100.0
 TOLERANCE = 1e-3
-EPISODES_LOOKED_AT = 10
 _HOW = "say --units degrees (LeRobot since 0.4.4) or --units m100_100 (before; -100..100 of the swept range)"
 
 
