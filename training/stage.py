@@ -51,6 +51,8 @@ class Stage:
         self._scale = 2 if width_px < SUPERSAMPLE_LIMIT_PX else 1
         self._renderer: Renderer | None = None
         self._look = Look()
+        self.blackout: frozenset[str] = frozenset()
+        """Cameras whose pictures are black."""
         self._history: deque[FloatArray] = deque(maxlen=MAX_DELAY_TICKS + 1)
         self.camera_delay_s = camera_delay_s
 
@@ -97,7 +99,12 @@ class Stage:
         self._renderer.show(self._look)
         ticks = round(self.camera_delay_s * self.robot.control_hz)
         seen = self._history[max(len(self._history) - 1 - ticks, 0)]
-        return {name: shrink(self._renderer.render(seen, name), self._scale) for name in cameras}
+        return {name: self._image(self._renderer, seen, name) for name in cameras}
+
+    def _image(self, renderer: Renderer, seen: FloatArray, camera: str) -> ByteArray:
+        if camera in self.blackout:
+            return np.zeros((self.height_px, self.width_px, 3), np.uint8)
+        return shrink(renderer.render(seen, camera), self._scale)
 
     def close(self) -> None:
         """Free the renderer."""

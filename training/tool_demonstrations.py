@@ -22,11 +22,11 @@ from robot.twin.tasks import Layout, Push, Reach
 from robot.twin.world import World
 from training.demonstrations import Noise
 from training.episodes import FPS, Episode, Frame
-from training.evaluation import Trial, Watch
 from training.experts.push import PushExpert
 from training.experts.reach import ReachExpert
 from training.experts.tool import SPEED_MPS, Lead, ToolExpert
 from training.stage import Stage
+from training.trials import Trial, Watch
 from training.variety import Variety, episode_rng
 
 DONE_FRAMES = 12

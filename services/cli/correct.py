@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from services.cli.progress import counting
+from services.cli.variety import ConfuserOption, LookOption, StiffnessOption, variety_of
 
 
 def correct(
@@ -17,6 +18,10 @@ def correct(
         int,
         typer.Option(min=1, help="corrected episodes to keep; none is kept where nothing was to mend"),
     ] = 100,
+    task: Annotated[str, typer.Option(help="task on the twin")] = "pick_place",
+    confusers: ConfuserOption = None,
+    looks: LookOption = None,
+    stiffness: StiffnessOption = None,
     seed: Annotated[int, typer.Option(min=0, help="seed; take another than the demonstrations'")] = 2,
     jobs: Annotated[int, typer.Option(min=1, help="processes; the result does not depend on it")] = 1,
 ) -> None:
@@ -28,7 +33,8 @@ def correct(
     from training.episodes import CorrectionOrder
     from training.recorder import record_episodes
 
-    order = CorrectionOrder(policy=bundle, seed=seed)
+    variety = variety_of(confusers, looks, stiffness)
+    order = CorrectionOrder(policy=bundle, task=task, variety=variety, seed=seed)
     with counting("corrections", episodes) as (progress, bar):
         tried = record_episodes(out, order, episodes, jobs=jobs, on_episode=lambda: progress.advance(bar))
     typer.echo(f"{episodes} episodes ({tried} driven) in {out}")

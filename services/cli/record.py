@@ -16,12 +16,14 @@ from services import hub
 from services.cli.progress import counting
 from services.cli.record_live import record_live
 from services.cli.teleop import Driver, HostOption, PortOption, UrlOption
+from services.cli.variety import ConfuserOption, LookOption, StiffnessOption, variety_of
 from services.console.run import Place
 from services.recording.options import PickupPoint, RecordingOptions
 from services.serving import ServeOptions
 
 if TYPE_CHECKING:
     from training.episodes import DemonstrationOrder
+    from training.variety import Variety
 
 IMAGE_SIZE = "256x192"
 EPISODES = 10
@@ -62,18 +64,9 @@ def record(
         typer.Option(min=1, help=f"so many; if not given, {EPISODES} by the expert, else until it is ended"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the expert: the same one, the same episodes")] = 0,
-    confusers: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="share of the episodes with a second cube that looks the same"),
-    ] = None,
-    looks: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="share of the episodes with light, table and colours of their own"),
-    ] = None,
-    stiffness: Annotated[
-        float | None,
-        typer.Option(min=0, max=0.5, help="the servos' stiffness differs by up to this share either way"),
-    ] = None,
+    confusers: ConfuserOption = None,
+    looks: LookOption = None,
+    stiffness: StiffnessOption = None,
     pickup: Annotated[
         str | None,
         typer.Option(metavar="X,Y", help="where the object lies, metres; the twin knows where its cube lies"),
@@ -141,7 +134,7 @@ def record(
     elif driver is Driver.EXPERT and not live:
         _refuse(about, LOCKSTEP_REMEDY)
         size = IMAGE_SIZE if image_size is None else image_size
-        order = _order(task or "pick_place", seed, size, variety)
+        order = _order(task or "pick_place", seed, size, variety_of(confusers, looks, stiffness))
         result = _lockstep(out, episodes or EPISODES, order, jobs)
     else:
         _refuse({"image_size": image_size, "jobs": None if jobs == 1 else jobs, **variety}, LIVE_REMEDY)
@@ -177,24 +170,18 @@ def _refuse(options: Mapping[str, object], remedy: str) -> None:
         raise ConfigError(f"{', '.join(given)}: {remedy}")
 
 
-def _order(task: str, seed: int, image_size: str, variety: Mapping[str, float | None]) -> DemonstrationOrder:
+def _order(task: str, seed: int, image_size: str, variety: Variety) -> DemonstrationOrder:
     size = re.fullmatch(r"(\d+)x(\d+)", image_size)
     if size is None:
         raise ConfigError(f"--image-size is WIDTHxHEIGHT, for instance {IMAGE_SIZE}, not {image_size!r}")
     from robot.twin.tasks import TASKS
     from training.episodes import DemonstrationOrder
-    from training.variety import Variety
 
     if task not in TASKS:
         raise ConfigError(f"--task {task!r}: {SENTENCE_REMEDY}; there is: {', '.join(TASKS)}")
-    given = Variety(
-        confuser_share=variety["confusers"] or 0.0,
-        look_share=variety["looks"] or 0.0,
-        stiffness_spread=variety["stiffness"] or 0.0,
-    )
     width, height = int(size[1]), int(size[2])
     try:
-        return DemonstrationOrder(task=task, seed=seed, variety=given, width_px=width, height_px=height)
+        return DemonstrationOrder(task=task, seed=seed, variety=variety, width_px=width, height_px=height)
     except ValidationError as error:
         raise ConfigError(f"--image-size {image_size}: sides are even and at least 16 pixels") from error
 

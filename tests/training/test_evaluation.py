@@ -14,10 +14,11 @@ from inference.manifest import ExecutionConfig
 from robot.seams import Observation
 from robot.twin.tasks import CubePlace
 from services.bench import served as bench
-from training.evaluation import Trial, summary, wilson_95
+from training.evaluation import summary, wilson_95
 from training.experts.pick_place import PickPlaceExpert
 from training.rollout import InlinePolicySource, drive
 from training.stage import enlarge, shrink
+from training.trials import Trial
 
 
 def test_wilson_interval_of_published_values():
