@@ -68,14 +68,14 @@ class Corpus:
         fps: frames per second, the same in all datasets.
     """
 
-    def __init__(self, roots: Sequence[Path], policy: PolicyShape, cache_root: Path) -> None:
-        """Read the datasets.
+    def __init__(self, roots: Sequence[Path | Frames], policy: PolicyShape, cache_root: Path) -> None:
+        """Read the datasets, those that have not been read yet.
 
         Raises:
             DatasetError: one is broken, empty, lacks a column or camera, or differs in frame rate or units.
         """
         self.policy = policy
-        parts = [Frames.read(Dataset(root)) for root in roots]
+        parts = [root if isinstance(root, Frames) else Frames.read(Dataset(root)) for root in roots]
         rates = {part.dataset.fps for part in parts}
         if len(rates) != 1:
             raise DatasetError(f"datasets must have one frame rate, got {sorted(rates)} Hz")
