@@ -57,7 +57,7 @@ def export_bundle(
         execution: recommended execution; the default of ``ExecutionConfig`` where not given.
         datasets: where golden samples come from, instead of the datasets of the training run.
         averaged: export the running mean of the weights (where there is one), not the last.
-        task: the twin's task that the policy was made for.
+        task: the twin's task that the policy was made for; that of the run's rollouts where not given.
 
     Raises:
         ConfigError: no such checkpoint, the datasets are gone, or ``out`` holds something else than a bundle.
@@ -84,7 +84,7 @@ def export_bundle(
         control_limits=_limits(corpus),
         execution=execution,
         start_pose=start_pose(corpus),
-        task=task,
+        task=task or (None if source.train.rollouts is None else source.train.rollouts.task),
         provenance=_provenance(source, policy, roots),
     )
 
@@ -168,11 +168,13 @@ def _check_folder(out: Path) -> None:
 def start_pose(corpus: Corpus) -> dict[str, float] | None:
     """Where the demonstrations begin, if only the tool is moved: pitch, roll and jaws then stay so.
 
-    The median of the first commands, because single episodes may begin with a movement.
+    Of the first commands the one nearest to their median: single episodes may begin with a movement, and
+    where they begin in different places the joints' medians are no pose of the same hand.
     """
     if corpus.policy.action_space == "joint_position":
         return None
-    first: Float32Array = np.median(corpus.action[corpus.starts], axis=0)
+    firsts = corpus.action[corpus.starts]
+    first: Float32Array = firsts[np.abs(firsts - np.median(firsts, axis=0)).sum(axis=1).argmin()]
     return {joint: float(value) for joint, value in zip(JOINTS, first, strict=True)}
 
 

@@ -129,8 +129,8 @@ def test_a_bundle_takes_only_what_its_policy_reads(dataset_root: Path, tmp_path:
     assert (manifest.action_space, manifest.observation_steps, manifest.fps) == ("tool_delta_xy", 3, 15)
     assert (manifest.reads_state, manifest.conditioning, manifest.task) == (False, (), "reach")
     assert manifest.units["tool"] == "m" and manifest.provenance["golden_tolerance"] < 1e-3
-    # Episodes begin at 1, 11, 21, 31 and up by one from joint to joint.
-    assert list(manifest.start_pose.values()) == [16, 17, 18, 19, 20, 21]
+    # Episodes begin at 1, 11, 21, 31 and up by one from joint to joint: 11 is the first near the median.
+    assert list(manifest.start_pose.values()) == [11, 12, 13, 14, 15, 16]
     pictures = np.stack([np.full((64, 64, 3), grey, np.uint8) for grey in (10, 200, 40)])
     actions = bundle.policy.run({"image_wrist": pictures})
     expected = 30 * policy.action_std.numpy() + policy.action_mean.numpy()
