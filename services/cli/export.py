@@ -38,6 +38,9 @@ def export(
         list[Path] | None,
         typer.Option(help="dataset of the golden samples, default the run's; repeat for more"),
     ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="the twin's task that the policy is for, default that of its rollouts")
+    ] = None,
     last: Annotated[
         bool, typer.Option("--last", help="the last weights instead of their running mean")
     ] = False,
@@ -75,6 +78,7 @@ def export(
         execution=checked(wanted, ExecutionConfig, "execution"),
         datasets=tuple(dataset or ()),
         averaged=not last,
+        task=task,
     )
     if as_json:
         typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))
