@@ -9,9 +9,9 @@ import pytest
 from robot.errors import ConfigError
 from training.checkpoint import load_checkpoint
 from training.config import RolloutsConfig, TrainConfig
-from training.evaluation import Trial
 from training.loop import Trainer, train
 from training.rollouts import Rollouts, best_checkpoint
+from training.trials import Trial
 
 
 class Twin:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.evaluation import Trial
 from training.studies.reach import ReachStudy, _results
 from training.studies.reach_report import Row, write_reach_report
 from training.studies.report import SHORTENED, markdown_table, mean_sd, rate
+from training.trials import Trial
 
 
 def trial(number: int, done_s: float | None) -> Trial:

@@ -19,12 +19,13 @@ from robot.recording.reader import Dataset
 from robot.seams import FloatArray, Observation
 from robot.twin.tasks import BOWL_XY_M, PUSH_POSE, REACH_POSE, Layout, Push, Reach
 from training.episodes import CorrectionOrder, DemonstrationOrder
-from training.evaluation import EvaluationOptions, Evaluator, Watch
+from training.evaluation import EvaluationOptions, Evaluator
 from training.experts.push import BEHIND_M, HIGH_M, LOW_M, PushExpert
 from training.experts.tool import AHEAD_M, SPEED_MPS, Lead
 from training.recorder import open_order, record_episodes
 from training.stage import Stage
 from training.tool_demonstrations import ToolDemonstrationOptions, ToolDemonstrator, blind_trials
+from training.trials import Watch
 from training.variety import Variety, episode_rng
 
 STEP_FRAMES = 3

@@ -21,13 +21,14 @@ from robot.twin.tasks import Reach
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig, load_train_config
 from training.episodes import DemonstrationOrder
-from training.evaluation import EvaluationOptions, Trial, evaluate
+from training.evaluation import EvaluationOptions, evaluate
 from training.export import export_bundle
 from training.loop import train
 from training.recorder import record_episodes
 from training.studies.reach_report import Row, write_reach_report
 from training.tool_demonstrations import blind_trials
 from training.train_log import Log
+from training.trials import Trial
 
 TASK = Reach().name
 PICTURE_PX = (128, 96)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.evaluation import Trial
 from training.studies.report import markdown_table, mean_sd, new_figure, rate, save_figure, write_report
+from training.trials import Trial
 
 STEPS_PER_S = 10.0
 """Steps of the policies: every third of 30 frames."""
