@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,13 @@ import torch
 from lerobot_peer import LeRobot, has
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from inference.bundle import load_bundle
 from robot.calibration_file import Calibration, JointCalibration
 from robot.joints import JOINTS
 from robot.recording.replay import UnitMap
+from services.cli import app
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import TrainConfig
 from training.lerobot.convert import Choices, Imported, convert
@@ -34,6 +34,7 @@ from training.policies.lerobot_act import LeRobotAct, LeRobotActConfig
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),  # two interpreters with torch, on a busy machine
     pytest.mark.skipif(not has("lerobot"), reason="LeRobot is not installed: bin/setup-lerobot"),
 ]
 
@@ -151,17 +152,10 @@ def taken_over(folder: Path, **more: Any) -> Imported:
 
 def test_a_bundle_answers_as_lerobot_does(lerobot: LeRobot, usual: Path, tmp_path: Path) -> None:
     """All the way: the command, ONNX Runtime, uint8 pictures of two sizes."""
-    command = [sys.executable, "-m", "services.cli", "import-lerobot", str(usual), "--fps", "30", "--json"]
-    command += [
-        "--units",
-        "degrees",
-        "--camera",
-        "wrist=observation.images.side",
-        "--out",
-        str(tmp_path / "bundle"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command = ["import-lerobot", str(usual), "--fps", "30", "--units", "degrees", "--json"]
+    command += ["--camera", "wrist=observation.images.side", "--out", str(tmp_path / "bundle")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
     assert facts["cameras"] == {"front": "observation.images.front", "wrist": "observation.images.side"}
     assert facts["execution"]["mode"] == "receding" and facts["execution"]["actions_per_inference"] == 3
