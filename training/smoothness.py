@@ -33,7 +33,7 @@ class Jerk:
 
     @property
     def mean_dps3(self) -> float:
-        """Mean length of the arm joints' third derivative, degrees per second cubed; 0 below four commands."""
+        """Mean length of the arm joints' third derivative, °/s³; 0 for fewer than four commands."""
         if self._begin_s is None or self._commands < 4 or self._end_s <= self._begin_s:
             return 0.0
         dt_s = (self._end_s - self._begin_s) / (self._commands - 1)
