@@ -16,6 +16,7 @@ from pathlib import Path
 from inference.ensembler import ExecutionConfig
 from inference.manifest import MANIFEST_FILE, sha256_of
 from robot.config import config_root
+from robot.errors import So101Error
 from robot.recording.reader import Dataset
 from robot.twin.tasks import Reach
 from training.checkpoint import load_checkpoint
@@ -73,7 +74,7 @@ class ReachStudy:
             report=self.work.with_name(f"{self.work.name}_quick") / self.report.name,
             episodes=12,
             trials=4,
-            steps_share=0.01,
+            steps_share=0.005,
             shortened=True,
         )
 
@@ -131,7 +132,8 @@ def _trained(study: ReachStudy, name: str, data: Path, tell: Tell) -> tuple[Path
             if entry["event"] == "validation":
                 tell(f"  step {entry['step']}: off by {1000 * float(entry['val_l1_m']):.2f} mm a step")
 
-        train(config, report)
+        if not train(config, report).finished:
+            raise So101Error("the study was stopped; start it again to go on with what has been done")
     if not done or not (bundle / MANIFEST_FILE).is_file():
         width, height = PICTURE_PX
         export_bundle(run, bundle, name=f"reach_{name}", camera_size_px=(height, width), task=TASK)
