@@ -96,7 +96,6 @@ class Group:
         return bool(stops > 0)
 
 
-@torch.compiler.disable
 def mean_count(count: Tensor) -> Tensor:
     """Mean over the processes of what a loss divides by; the count itself where there is one process."""
     if not (distributed.is_available() and distributed.is_initialized()):
