@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,8 +76,6 @@ def write_onnx(policy: TrainablePolicy, camera_size_px: CameraSizes, path: Path)
     example = example_inputs(policy.config, camera_size_px)
     # It says of every packed attention that ONNX Runtime, not the exporter, will take it apart.
     logging.getLogger("onnxscript.optimizer").setLevel(logging.ERROR)
-    # It logs every operator that it leaves as it is.
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # The exporter warns about its own use of torch's and copyreg's older interfaces.
         warnings.simplefilter("ignore")
