@@ -86,20 +86,20 @@ over the straight one) are of successful trials, mean ± standard deviation."""
 def _findings(rows: Sequence[Row]) -> str:
     """What the table says, in sentences that are made from it."""
     lines = ["## What it shows", ""]
-    best = min(rows[1:], key=lambda row: (-_success(row), _mean_steps(row)))
-    lines.append(
-        f"- Best: {best.policy}, {best.mode}: {100 * _success(best):.0f} % in {_mean_steps(best):.1f} steps; "
-        f"the expert takes {_mean_steps(rows[0]):.1f}."
-    )
+    tried = [row for row in rows[1:] if row.steps]
+    if tried:
+        best = min(tried, key=lambda row: (-_success(row), _mean_steps(row)))
+        lines.append(f"- Best: {best.policy}, {best.mode}: {_told(best)}; the expert: {_told(rows[0])}.")
     for policy in dict.fromkeys(row.policy for row in rows[1:]):
-        modes = {row.mode: row for row in rows if row.policy == policy}
+        modes = [row for row in rows if row.policy == policy]
         if len(modes) > 1:
-            told = ", ".join(
-                f"{mode} {_mean_steps(row):.1f} steps and {100 * _success(row):.0f} %"
-                for mode, row in modes.items()
-            )
-            lines.append(f"- {policy}: {told}.")
+            lines.append(f"- {policy}: {'; '.join(f'{row.mode}: {_told(row)}' for row in modes)}.")
     return "\n".join(lines)
+
+
+def _told(row: Row) -> str:
+    steps = f" in {_mean_steps(row):.1f} steps" if row.steps else ""
+    return f"{100 * _success(row):.0f} %{steps}"
 
 
 def _success(row: Row) -> float:
