@@ -31,6 +31,7 @@ from training.optimisers import Schedule, load_moments, make_optimiser, moments
 from training.parallel import Group
 from training.policies.base import Inputs, Labels, Stats
 from training.policies.registry import build, load_policy_config
+from training.preflight import check
 from training.resume import check_same_policy, check_same_run
 from training.rollouts import Rollouts, Stopped
 from training.train_log import Log, opened
@@ -62,8 +63,8 @@ class Trainer:
             report: is given every log entry, in the first process of a group alone.
 
         Raises:
-            ConfigError: no such device, or the checkpoint to resume is of another policy or another run.
-            DatasetError: a dataset cannot be used.
+            ConfigError: no such device, the checkpoint to resume is of another policy or another run, or
+                something of the data, the disk or the memory forbids the run (``training.preflight``).
         """
         self.config = config
         self.output = Path(config.output_dir)
@@ -78,7 +79,11 @@ class Trainer:
         policy_config = load_policy_config(config.policy)
         for other in (resumed, start):
             check_same_policy(other, policy_config)
-        self.corpus = Corpus([Path(root) for root in config.datasets], policy_config, Path(config.cache_dir))
+        done = 0 if resumed is None else resumed.step
+        ready = check(config, policy_config, self.device, processes=self.group.size, done=done)
+        self.notes = ready.notes
+        """What is worth knowing before it begins."""
+        self.corpus = Corpus(ready.frames, policy_config, Path(config.cache_dir))
         self._data = self.corpus.fingerprint()
         check_same_run(resumed, config, self._data)
         self.train_rows, self.validation_rows = self.corpus.split(config.validation_share, config.seed)

@@ -110,6 +110,8 @@ def _run(config: TrainConfig, *, as_json: bool, console: Console) -> TrainResult
                 )
 
         trainer = Trainer(config, report)
+        for note in trainer.notes:
+            progress.console.print(note)
         progress.update(bar, completed=trainer.step)
         frames = len(trainer.corpus) * len(trainer.policy.config.cameras)
         decoding = progress.add_task("decoding new pictures", total=frames, visible=False)
