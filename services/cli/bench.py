@@ -138,6 +138,27 @@ def record(
 
 
 @app.command()
+def train(
+    steps: Annotated[int, typer.Option(min=1, help="steps to time, each way")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="samples in a step")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16, of ours")] = "fp32",
+    lerobot_python: LeRobotPython = None,
+    as_json: Json = False,
+) -> None:
+    """Samples a second in training LeRobot's ACT: two cameras of 640x480, ours beside LeRobot's own.
+
+    The first column is what is advised, pictures of 240x320; "480x640" is like for like.
+    """
+    from services.bench.train import TrainBenchOptions, bench_train
+
+    options = TrainBenchOptions(steps, batch_size, device, precision)
+    with Console(stderr=True).status("") as status:
+        result = bench_train(options, lerobot_python, status.update)
+    _show("train", result, as_json)
+
+
+@app.command()
 def soak(
     hours: Annotated[float, typer.Option(min=0.01, help="how long")] = 1.0,
     hz: Annotated[int, typer.Option(min=10, max=500, help="control rate")] = 100,
