@@ -52,14 +52,11 @@ def policy() -> LeRobotAct:
     return LeRobotAct(TINY, Stats.identity())
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [("lerobot_act", 51_597_190), ("lerobot_act_224", 51_571_590), ("lerobot_act_240x320", 51_571_590)],
-)
-def test_sizes_are_lerobots(name: str, parameters: int) -> None:
+@pytest.mark.parametrize("name", ["lerobot_act", "lerobot_act_224", "lerobot_act_240x320"])
+def test_sizes_are_lerobots(name: str) -> None:
     with torch.device("meta"):
         policy = build(load_policy_config(name).untrained(), Stats.identity())
-    assert sum(weight.numel() for weight in policy.parameters()) == parameters
+    assert sum(weight.numel() for weight in policy.parameters()) == 51_597_190
     assert sum(weight.numel() for weight in policy.backbone_parameters()) == 11_166_912
     tensors = {key for key in policy.state_dict() if key.startswith("model.")}
     assert len(tensors) == 234
