@@ -96,7 +96,7 @@ class RunArguments(ExecutionConfig):
     start_pose: JointValues | None = None
     """Where the arm goes before it follows chunks, and how the hand is held while these move the tool."""
     resume: bool = False
-    """The run has been going and is handed back: the arm stays where it is and goes on."""
+    """The run has been going and is handed back: the arm goes on from where it is."""
 
 
 @dataclass
@@ -152,7 +152,7 @@ class PolicySource:
 
         Raises:
             ConfigError: the tool cannot be led from the pose where the run begins.
-            SourceError: the arm is kept from its start pose.
+            SourceError: the arm is kept from its start pose, or the tool is to move as no arm can.
         """
         self._tick = tick
         self._follower.begin_tick(tick)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from inference.action_space import ACTION_WIDTHS, ActionSpace
 from inference.ensembler import resample_chunk
-from robot.errors import ConfigError, UnreachableError
+from robot.errors import ConfigError, SourceError, UnreachableError
 from robot.hand_ik import HandIk
 from robot.kinematics import Kinematics
 from robot.seams import FloatArray
@@ -29,6 +29,8 @@ MEMORY_S = 2.0
 FASTEST_MPS = 1.0
 """The tool's target is never farther ahead of the command than this takes it in a tick. No demonstration is
 so fast: it only bounds what happens where a path comes back into reach elsewhere."""
+WILD_MPS = 3.0
+"""What wants the tool to go faster is no policy of this arm: its joints' limits allow about half of it."""
 TOOL_WIDTH = 3
 
 
@@ -69,7 +71,7 @@ class ToolSpace:
     """
 
     def __init__(self, space: ActionSpace, arm: DrivenArm, pose: FloatArray) -> None:
-        self._axes, self._arm = ACTION_WIDTHS[space], arm
+        self._axes, self._arm, self._pose = ACTION_WIDTHS[space], arm, pose.copy()
         self._height_m = float(arm.kinematics.tool_position_m(pose)[2])
         try:
             self._ik = HandIk(arm.kinematics, pose, arm.low, arm.high)
@@ -82,6 +84,20 @@ class ToolSpace:
         """Keep where the tool is told to be; at the beginning of a tick, so it is the last one's command."""
         self._told.append((tick - 1, self._arm.kinematics.tool_position_m(self._arm.motion().position)))
 
+    def taken_over(self, pose: FloatArray) -> FloatArray:
+        """The pose in which the run goes on from another: the tool where it is, the hand as the run holds it.
+
+        In ``tool_delta_xy`` the tool is at the run's height. It is the run's own pose where that is not
+        possible there.
+        """
+        place_m = self._arm.kinematics.tool_position_m(pose)
+        if self._axes < TOOL_WIDTH:
+            place_m[2] = self._height_m
+        try:
+            return self._ik.solve(place_m)[0]
+        except UnreachableError:
+            return self._pose.copy()
+
     def path(self, observed: int, deltas: NDArray[Any], fps: float) -> FloatArray | None:
         """The places of a chunk on control ticks.
 
@@ -92,7 +108,17 @@ class ToolSpace:
 
         Returns:
             (M, 3), metres, base frame, the first for ``observed``; ``None`` where that is forgotten.
+
+        Raises:
+            SourceError: the tool would go faster than ``WILD_MPS``.
         """
+        fastest_mps = fps * float(np.linalg.norm(deltas.astype(np.float64), axis=1).max())
+        if fastest_mps > WILD_MPS:
+            raise SourceError(
+                f"the policy wants the tool to go {fastest_mps:.3g} m/s",
+                code="target_out_of_range",
+                remedy="check the policy's inputs, and that its actions are metres in a step",
+            )
         # Of a tick that was missed the command is that of the one before; of the present one it is not known.
         begin_m = next((place for tick, place in reversed(self._told) if tick <= observed), None)
         if begin_m is None:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from calibration.table import TableMap
+from inference.follower import longest_approach_s
 from robot.config import RobotConfig
 from robot.errors import CommandError
 from robot.seams import ByteArray
@@ -39,8 +40,6 @@ SETTLE_S = 0.25
 """The picture must be this much younger than the arm's return: cameras are late."""
 CORRECTIONS_S = 600.0
 """Longest time, about, that people may drive in one pickup; the run then ends as too long."""
-APPROACH_S = 10.0
-"""Longest way of the arm to the start pose of a policy; nothing of the policy's is executed before."""
 KEPT = 200
 SEE_LOG = "see the service's log"
 
@@ -214,7 +213,7 @@ class PickupService:
             return self._finish(pickup, "cancelled", self._cancel_reason, "before it began", started_s)
         pickup.run_id = run_id
         gripper = self._new_evidence()
-        approach_s = APPROACH_S if self._robot.worker().get("start_pose") else 0.0
+        approach_s = longest_approach_s(self._config) if self._robot.worker().get("start_pose") else 0.0
         watch = RunWatch(self._robot, run_id, gripper, self._config.control_hz, approach_s)
         try:
             # The worker first: its first chunk takes longer than the controller waits for a silent source.

@@ -109,7 +109,7 @@ class RunWatch:
         run_id: Of the run.
         evidence: Is fed every telemetry record.
         control_hz: To turn the age of a chunk into seconds.
-        approach_s: Time that the arm may take to where chunks begin.
+        approach_s: Time that the arm may take to where chunks begin, at first and when handed back.
     """
 
     def __init__(
@@ -128,6 +128,7 @@ class RunWatch:
         self._tick = -1 if newest is None else int(newest["tick"])
         self._controller = ControllerWatch(robot, run_id)
         self._pids = self._needed_pids()
+        self._approach_s = approach_s
         self._chunk_s = time.monotonic() + approach_s
         self._by_person = False
 
@@ -148,7 +149,7 @@ class RunWatch:
                 self._evidence.update(sample_of(record))
                 self._by_person = person_drives(record)
         if was_by_person or self._by_person:  # handed back, the policy begins anew with what is there
-            self._pids, self._chunk_s = self._needed_pids(), now_s
+            self._pids, self._chunk_s = self._needed_pids(), now_s + self._approach_s
         return (
             self._camera_end()
             or self._controller.look()

@@ -161,7 +161,7 @@ def test_a_path_that_comes_back_into_reach_elsewhere_is_no_jump() -> None:
     arm = Arm()
     arm.step()
     deltas = steadily(0.0, 0.0, 0.0)
-    deltas[0], deltas[4] = (0.5, 0.0, 0.0), (-0.5, 0.12, 0.0)
+    deltas[0], deltas[4] = (0.27, 0.0, 0.0), (-0.27, 0.12, 0.0)
     arm.step((FIRST, deltas))
     for _ in range(60):
         arm.step()
@@ -218,14 +218,54 @@ def test_an_arm_that_is_kept_from_its_start_pose_ends_the_run() -> None:
             arm.step(blocked=True)
 
 
-def test_a_run_that_is_handed_back_goes_on_where_it_is_with_the_hand_of_its_start() -> None:
-    arm = Arm(start_pose=START, resume=True)
-    begin_m = arm.tool_m
-    arm.step()
+def test_an_arm_that_is_let_go_on_the_way_to_its_start_pose_does_not_rush_there() -> None:
+    arm = Arm(start_pose=START)
+    for k in range(150):
+        before = arm.command
+        arm.step(blocked=k < 60)
+        assert np.abs(arm.command - before).max() <= arm.arm.ramp_velocity / HZ + 1e-6
     assert arm.follower.following
-    assert arm.step((arm.tick, steadily(0.0, 0.0, 0.0)))
-    np.testing.assert_allclose(arm.tool_m, begin_m, atol=1e-3)
+    np.testing.assert_allclose(arm.command, START, atol=1e-6)
+
+
+def handed_back(space: ActionSpace, pose: FloatArray) -> Arm:
+    """An arm that has been handed back in this pose, when its chunks are executed; it gets there softly."""
+    arm = Arm(space, pose=pose, start_pose=START, resume=True)
+    for _ in range(300):
+        before = arm.command
+        if arm.step((arm.tick, steadily(*np.zeros(2 if space == "tool_delta_xy" else 3)))):
+            break
+        assert np.abs(arm.command - before).max() <= arm.arm.ramp_velocity / HZ + 1e-6
+    assert arm.follower.following
     assert arm.command[1:4].sum() == pytest.approx(START[1:4].sum()) and arm.command[5] == START[5]
+    return arm
+
+
+def test_a_run_that_is_handed_back_goes_on_where_it_is_with_the_hand_of_its_start() -> None:
+    arm = handed_back("tool_delta_xyz", DOWN)
+    np.testing.assert_allclose(arm.tool_m, arm.path[0], atol=1e-3)
+
+
+def test_in_the_plane_an_arm_that_is_handed_back_high_up_comes_down_no_faster_than_a_ramp() -> None:
+    height_m = Arm(pose=START).tool_m[2]
+    arm = handed_back("tool_delta_xy", DOWN - [0.0, 30.0, 0.0, 0.0, 0.0, 0.0])
+    assert arm.path[0][2] > height_m + 0.07
+    np.testing.assert_allclose(arm.tool_m, [*arm.path[0][:2], height_m], atol=1e-3)
+
+
+def test_where_the_hand_cannot_be_held_as_the_run_holds_it_the_run_begins_at_its_start_pose() -> None:
+    arm = handed_back("tool_delta_xyz", np.array([0.0, -95.0, 0.0, 0.0, 0.0, 50.0]))
+    np.testing.assert_allclose(arm.command, START, atol=1e-3)
+
+
+@pytest.mark.parametrize("huge", [0.35, 5.0, 3e38])
+def test_a_chunk_that_moves_the_tool_as_no_arm_can_ends_the_run(huge: float) -> None:
+    arm = Arm()
+    arm.step()
+    with pytest.raises(SourceError, match=r"wants the tool to go .* m/s") as caught:
+        arm.step((FIRST, steadily(0.0, huge, 0.0)))
+    assert caught.value.code == "target_out_of_range"
+    np.testing.assert_array_equal(arm.command, DOWN)
 
 
 def test_a_pose_from_which_the_tool_cannot_be_led_is_named() -> None:
