@@ -11,27 +11,32 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from inference.bundle import Bundle, load_bundle
 from inference.ensembler import ExecutionConfig
 from robot.errors import ConfigError
 from robot.twin.tasks import Layout, PickPlace, task_named
 from training.demonstrations import DemonstrationOptions, Demonstrator
+from training.pool import Job, Pool, Tell
 from training.rollout import InlinePolicySource, drive
 from training.stage import Stage
 from training.trials import GRASPED, Trial, Watch
 from training.variety import Variety, episode_rng
+from training.worker import processes
 
 LIVE_CAMERA_DELAY_S = 0.07
 """Rendering, JPEG, HTTP and decoding in the live gait, measured."""
 LATENCY_TICKS = 2
 """From an observation to its chunk in the live gait."""
+SHARE = 5
+"""Trials that a worker is given at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +155,15 @@ class Evaluator:
 
 
 @functools.lru_cache(maxsize=1)
-def _evaluator(folder: str, options: EvaluationOptions) -> Evaluator:
-    return Evaluator(load_bundle(Path(folder), threads=options.threads), options)
+def _evaluator(folder: Path, options: str) -> Evaluator:
+    given = _OPTIONS.validate_json(options)
+    return Evaluator(load_bundle(folder, threads=given.threads), given)
 
 
-def run_share(folder: str, options: EvaluationOptions, numbers: list[int]) -> list[Trial]:
-    """Trials of these numbers; this process keeps the bundle loaded for the next share."""
-    evaluator = _evaluator(folder, options)
-    return [evaluator.run(number) for number in numbers]
+def run_share(job: Job, tell: Tell) -> Any:
+    """The trials of a job, as JSON; this process keeps the bundle loaded for the next share."""
+    evaluator = _evaluator(job.folders["bundle"], job.given["options"])
+    return [asdict(evaluator.run(number)) for number in job.given["numbers"]]
 
 
 def evaluate(
@@ -166,16 +172,24 @@ def evaluate(
     options: EvaluationOptions,
     *,
     jobs: int = 1,
+    pool: Pool | None = None,
     on_trials: Callable[[list[Trial]], None] | None = None,
 ) -> list[Trial]:
-    """Run trials 0 to ``episodes`` - 1, in their order in the result whatever the number of jobs.
+    """Run trials 0 to ``episodes`` - 1; they and their order do not depend on who runs them.
+
+    Args:
+        folder: of the bundle.
+        episodes: number of trials.
+        options: what is varied.
+        jobs: processes of this machine.
+        pool: workers that run them instead.
+        on_trials: is given trials as they are done, in any order.
 
     Raises:
         BundleError: the bundle does not load.
         TwinError, ConfigError: as :class:`Evaluator`.
+        So101Error: workers were lost.
     """
-    share = 5
-    groups = [list(range(i, min(i + share, episodes))) for i in range(0, episodes, share)]
     trials: list[Trial] = []
 
     def collect(done: list[Trial]) -> None:
@@ -183,7 +197,7 @@ def evaluate(
         if on_trials is not None:
             on_trials(done)
 
-    if jobs <= 1:
+    if pool is None and jobs <= 1:
         evaluator = Evaluator(load_bundle(folder, threads=options.threads), options)
         try:
             for number in range(episodes):
@@ -191,10 +205,22 @@ def evaluate(
         finally:
             evaluator.close()
     else:
-        # Spawned, not forked: a forked child would share the parent's GL context.
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            for future in as_completed(
-                pool.submit(run_share, str(folder), options, group) for group in groups
-            ):
-                collect(future.result())
+        given = _OPTIONS.dump_json(options).decode()
+        groups = [list(range(i, min(i + SHARE, episodes))) for i in range(0, episodes, SHARE)]
+        shares = [
+            Job(
+                name=f"trials {group[0]}..{group[-1]}",
+                entry=f"{__name__}:{run_share.__name__}",
+                given={"options": given, "numbers": group},
+                folders={"bundle": folder},
+            )
+            for group in groups
+        ]
+        with nullcontext(pool) if pool is not None else processes(jobs) as workers:
+            for _, done in workers.map(shares):
+                collect(_TRIALS.validate_python(done))
     return sorted(trials, key=lambda trial: trial.number)
+
+
+_OPTIONS = TypeAdapter(EvaluationOptions)
+_TRIALS = TypeAdapter(list[Trial])

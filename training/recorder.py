@@ -1,16 +1,14 @@
-"""Simulated episodes into a dataset, by one process or by several; the result is the same."""
+"""Simulated episodes into a dataset, by one process or by several workers; the result is the same."""
 
 from __future__ import annotations
 
-import argparse
-import itertools
+import functools
 import shutil
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -19,34 +17,45 @@ from robot.errors import ConfigError, So101Error
 from robot.recording.merge import append_dataset
 from robot.recording.reader import Dataset
 from robot.recording.writer import DatasetWriter
-from robot.twin import child
 from robot.twin.tasks import PickPlace, Push, Reach, task_named
 from training.dagger import Corrector
 from training.demonstrations import Demonstrator
 from training.episodes import DemonstrationOrder, EpisodeMaker, Order, create_dataset, write_episode
+from training.pool import Job, Pool, Tell
 from training.stage import Stage
 from training.tool_demonstrations import ToolDemonstrator
+from training.worker import processes
 
 MAX_FAILURES = 25
 """So many attempts in a row that are not kept mean that something is wrong."""
+STRETCH = 10
+"""Most attempts that a worker is given at once."""
+KEPT = "kept"
 
 OnEpisode = Callable[[], None]
 """Called for each episode that is kept."""
 
 
 def record_episodes(
-    root: Path, order: Order, episodes: int, *, jobs: int = 1, on_episode: OnEpisode | None = None
+    root: Path,
+    order: Order,
+    episodes: int,
+    *,
+    jobs: int = 1,
+    pool: Pool | None = None,
+    on_episode: OnEpisode | None = None,
 ) -> int:
     """Record a number of simulated episodes into a new dataset.
 
     Attempt k of an order is always the same; the dataset holds the first ``episodes`` attempts that are worth
-    keeping, in this order, however many processes share the work.
+    keeping, in this order, however many workers share the work.
 
     Args:
         root: folder of the dataset, new or empty.
         order: what to record.
         episodes: how many to keep.
-        jobs: processes.
+        jobs: processes of this machine.
+        pool: workers that make them instead.
         on_episode: for showing progress.
 
     Returns:
@@ -55,7 +64,7 @@ def record_episodes(
     Raises:
         DatasetError: the folder is in use.
         BundleError: the policy that is to be corrected does not load.
-        So101Error: attempt after attempt is not worth keeping, or a process died.
+        So101Error: attempt after attempt is not worth keeping, or workers were lost.
     """
     if episodes < 1 or jobs < 1:
         raise ConfigError(f"episodes and jobs must be at least 1, not {episodes} and {jobs}")
@@ -63,9 +72,10 @@ def record_episodes(
     try:
         maker, provenance = open_order(order, stage)
         with create_dataset(root, stage, provenance) as writer:
-            if jobs == 1:
+            if pool is None and jobs == 1:
                 return _alone(maker, writer, episodes, on_episode)
-            return _shared(order, writer, episodes, jobs, on_episode)
+            with nullcontext(pool) if pool is not None else processes(jobs) as workers:
+                return _shared(order, writer, episodes, workers, on_episode)
     finally:
         stage.close()
 
@@ -110,17 +120,19 @@ def _alone(maker: EpisodeMaker, writer: DatasetWriter, episodes: int, on_episode
 
 
 def _shared(
-    order: Order, writer: DatasetWriter, episodes: int, jobs: int, on_episode: OnEpisode | None
+    order: Order, writer: DatasetWriter, episodes: int, pool: Pool, on_episode: OnEpisode | None
 ) -> int:
-    """Rounds of attempts, as many as episodes are missing; each process takes a stretch of numbers."""
+    """Rounds of attempts, as many as episodes are missing; workers take stretches of their numbers."""
     parts = Path(tempfile.mkdtemp(prefix=f".{writer.root.name}-", dir=writer.root.parent))
     number = failures = 0
     try:
         while (missing := episodes - writer.total_episodes) > 0:
-            edges = [number + missing * k // jobs for k in range(jobs + 1)]
-            stretches = [range(a, b) for a, b in itertools.pairwise(edges) if b > a]
-            for folder in _round(parts, stretches, order, on_episode):
+            length = min(STRETCH, -(-missing // pool.workers))
+            numbers = range(number, number + missing)
+            stretches = [numbers[k : k + length] for k in range(0, missing, length)]
+            for folder in _round(parts, stretches, order, pool, on_episode):
                 append_dataset(writer, Dataset(folder))
+                shutil.rmtree(folder)
             failures = 0 if episodes - writer.total_episodes < missing else failures + missing
             _check(failures)
             number += missing
@@ -129,38 +141,54 @@ def _shared(
     return number
 
 
-def _round(parts: Path, stretches: list[range], order: Order, on_episode: OnEpisode | None) -> list[Path]:
-    """Let one process each try its stretch of episodes; their datasets, in the order of the numbers."""
-    folders = [parts / f"{stretch.start}" for stretch in stretches]
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for folder, stretch in zip(folders, stretches, strict=True):
-            numbers = ["--first", str(stretch.start), "--stop", str(stretch.stop)]
-            given = [str(folder), *numbers, "--order", order.model_dump_json()]
-            processes.append(child.start_module(__name__, given))
-        lock = threading.Lock()
-        readers = [threading.Thread(target=_listen, args=(p, on_episode, lock)) for p in processes]
-        for reader in readers:
-            reader.start()
-        for reader in readers:
-            reader.join()
-        for process, stretch in zip(processes, stretches, strict=True):
-            if process.wait() != 0:
-                raise So101Error(f"episodes {stretch.start}..{stretch.stop - 1}: their process has failed")
-    finally:
-        for process in processes:
-            child.stop(process)
-    return folders
+def _round(
+    parts: Path, stretches: list[range], order: Order, pool: Pool, on_episode: OnEpisode | None
+) -> list[Path]:
+    """Let workers try stretches of episodes; their datasets, in the order of the numbers."""
+    jobs = [
+        Job(
+            name=f"episodes {stretch.start}..{stretch.stop - 1}",
+            entry=f"{__name__}:{record_stretch.__name__}",
+            given={
+                "order": order.model_dump_json(),
+                "first": stretch.start,
+                "stop": stretch.stop,
+            },
+            folders={} if isinstance(order, DemonstrationOrder) else {"policy": order.policy},
+            out=parts / f"{stretch.start}",
+        )
+        for stretch in stretches
+    ]
+
+    def told(number: int, line: str) -> None:
+        if on_episode is not None and line == KEPT:
+            on_episode()
+
+    for _ in pool.map(jobs, told):
+        pass
+    return [job.out for job in jobs if job.out is not None]
 
 
-def _listen(process: subprocess.Popen[bytes], on_episode: OnEpisode | None, lock: threading.Lock) -> None:
-    """Pass on what a child says: a line for each attempt."""
-    if process.stdout is None:
-        return
-    for line in process.stdout:
-        if on_episode is not None and line == b"kept\n":
-            with lock:
-                on_episode()
+@functools.lru_cache(maxsize=1)
+def _opened(order: str, policy: Path | None) -> tuple[Stage, EpisodeMaker, dict[str, object]]:
+    given: Order = TypeAdapter(Order).validate_json(order)
+    if policy is not None:
+        given = given.model_copy(update={"policy": policy})
+    stage = Stage(given.width_px, given.height_px)
+    return stage, *open_order(given, stage)
+
+
+def record_stretch(job: Job, tell: Tell) -> Any:
+    """Try the episodes of a job and write those that are kept to its folder."""
+    stage, maker, provenance = _opened(job.given["order"], job.folders.get("policy"))
+    if job.out is None:
+        raise ConfigError(f"{job.name}: no folder to write to")
+    with create_dataset(job.out, stage, provenance) as writer:
+        for number in range(job.given["first"], job.given["stop"]):
+            episode = maker.episode(number)
+            if episode is not None:
+                write_episode(writer, episode)
+                tell(KEPT)
 
 
 def _check(failures: int) -> None:
@@ -169,34 +197,3 @@ def _check(failures: int) -> None:
             f"{failures} attempts in a row gave no episode worth keeping: the twin or its task has "
             "changed, or the policy that is corrected makes no mistakes"
         )
-
-
-def main() -> int:
-    """Entry of ``python -m training.recorder``, one job of several; people use ``so101 record``."""
-    parser = argparse.ArgumentParser(description="Record a stretch of an order.")
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--first", type=int, required=True)
-    parser.add_argument("--stop", type=int, required=True)
-    parser.add_argument("--order", type=TypeAdapter(Order).validate_json, required=True)
-    given = parser.parse_args()
-    child.die_with_parent()
-    stage = Stage(given.order.width_px, given.order.height_px)
-    try:
-        maker, provenance = open_order(given.order, stage)
-        with create_dataset(given.root, stage, provenance) as writer:
-            for number in range(given.first, given.stop):
-                episode = maker.episode(number)
-                if episode is not None:
-                    write_episode(writer, episode)
-                sys.stdout.write("kept\n" if episode is not None else "dropped\n")
-                sys.stdout.flush()
-    except So101Error as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    finally:
-        stage.close()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,17 +30,33 @@ LOOK_S = 0.1
 
 
 def start_module(
-    module: str, arguments: list[str], *, stderr: IO[bytes] | None = None
+    module: str,
+    arguments: list[str],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    stderr: IO[bytes] | None = None,
+    variables: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Run ``python -m module`` with this interpreter and these packages; its stdout is a pipe."""
-    environment = os.environ | {_PARENT: str(os.getpid())}
+    """Run ``python -m module`` with this interpreter and these packages; its stdout is a pipe.
+
+    Args:
+        module: its name.
+        arguments: of its command line.
+        stdin: ``subprocess.PIPE`` for a child that is talked to.
+        stderr: where its last words go; this process's stderr if not given.
+        variables: of the environment, beside this process's.
+        folder: where it works; where this process does if not given.
+    """
+    environment = os.environ | dict(variables or {}) | {_PARENT: str(os.getpid())}
     environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])])
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=stderr,
         env=environment,
+        cwd=folder,
         # Ctrl-C goes to the parent alone, which may want the arm parked before the twin ends.
         start_new_session=True,
     )
@@ -93,8 +110,10 @@ def stop(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> No
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
 
 def die_with_parent() -> None:
