@@ -12,6 +12,7 @@ from rich.console import Console
 
 from robot.errors import ConfigError
 from services.cli.progress import counting
+from services.cli.workers import ClusterOption, WorkersOption
 
 if TYPE_CHECKING:
     from training.config import TrainConfig
@@ -67,12 +68,14 @@ def train(
             help="every key with its default and meaning",
         ),
     ] = False,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON line per log entry")] = False,
 ) -> None:
     """Train a policy on episodes; a run that was interrupted goes on where it was.
 
     Losses are mean absolute errors of normalised actions; learning rates and steps are in the YAML. On
-    several GPUs: torchrun --nproc-per-node 2 -m services.cli train CONFIG.
+    several GPUs: torchrun --nproc-per-node 2 -m services.cli train CONFIG, or --cluster.
     """
     del help_config  # its callback has printed
     need_torch()
@@ -84,15 +87,20 @@ def train(
         changes.append(f"datasets={json.dumps([str(root) for root in dataset])}")
     # Of several processes the first speaks for all.
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
-    result = _run(load_train_config(config, [*changes, *(settings or [])]), as_json=as_json, console=console)
+    if cluster is None and workers is not None:
+        raise ConfigError("--workers is for --cluster; on this machine: torchrun --nproc-per-node")
+    wanted = load_train_config(config, [*changes, *(settings or [])])
+    result = _run(wanted, as_json=as_json, console=console, cluster=cluster, workers=workers)
     if result.samples_per_s is None:
         console.print(f"was finished before, at step {result.step}: {result.checkpoint}")
         return
     done = "finished" if result.finished else "stopped, start it again to go on"
-    console.print(f"{done} at step {result.step}, {result.samples_per_s:.0f} samples/s: {result.checkpoint}")
+    console.print(f"{done} at step {result.step}, {result.samples_per_s:.3g} samples/s: {result.checkpoint}")
 
 
-def _run(config: TrainConfig, *, as_json: bool, console: Console) -> TrainResult:
+def _run(
+    config: TrainConfig, *, as_json: bool, console: Console, cluster: str | None, workers: int | None
+) -> TrainResult:
     from training.loop import Trainer
 
     with counting("training", config.steps, console) as (progress, bar):
@@ -101,14 +109,20 @@ def _run(config: TrainConfig, *, as_json: bool, console: Console) -> TrainResult
             if as_json:
                 typer.echo(json.dumps(entry))
             if entry["event"] == "train":
-                text = f"loss {entry['loss']:.4f}  {entry['samples_per_s']:.1f} samples/s"
-                progress.update(bar, description=text)
+                text = f"loss {entry['loss']:.4f}  {entry['samples_per_s']:.3g} samples/s"
+                progress.update(bar, description=text, completed=entry["step"])
             elif entry["event"] == "rollouts":
                 progress.console.print(
                     f"step {entry['step']}: {entry['successes']} of {entry['episodes']} trials; "
                     f"the best is step {entry['best_step']}"
                 )
 
+        if cluster is not None:
+            from training.cluster import connected, workers_of
+            from training.ranks import train_on_ranks
+
+            with connected(cluster, workers) as resources:
+                return train_on_ranks(config, workers_of(resources, workers), resources, report)
         trainer = Trainer(config, report)
         for note in trainer.notes:
             progress.console.print(note)
