@@ -14,7 +14,7 @@ from training.trials import Trial
 def write_json(path: Path, content: object) -> None:
     """Write a file that is either whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".partial")
+    unfinished = path.with_name(f".{path.name}.partial")
     unfinished.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     unfinished.replace(path)
 
