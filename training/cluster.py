@@ -14,7 +14,7 @@ import platform
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -136,6 +136,7 @@ class RayWorker:
         freight: of all workers.
         variables: of its environment, beside that of Ray's processes there.
         folder: where it works.
+        shared: what its machine must see, as this one does.
         options: of the Ray actor, for instance what it needs.
     """
 
@@ -145,6 +146,7 @@ class RayWorker:
         *,
         variables: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        shared: Sequence[Path] = (),
         options: Mapping[str, Any] | None = None,
     ) -> None:
         import ray
@@ -155,6 +157,7 @@ class RayWorker:
         actor = ray.remote(Node).options(**wanted)
         self.actor = actor.remote({**chosen, **(variables or {})}, None if folder is None else str(folder))
         self._freight = freight
+        self._shared = [*([folder] if folder is not None else []), *shared]
         self.host: str | None = None
 
     def ask(self, method: str, *given: object) -> Any:
@@ -171,7 +174,7 @@ class RayWorker:
         return f"the worker on {self.host}" if self.host is not None else "a worker of the cluster"
 
     def check(self) -> None:
-        """Wait until it runs. Raises ConfigError where its machine has other code than this one."""
+        """Wait until it runs. Raises ConfigError where its machine lacks files or has other code."""
         if self.host is not None:
             return
         host, code = self.ask("look")
@@ -179,6 +182,11 @@ class RayWorker:
             raise ConfigError(
                 f"{host} has another version of so101-deploy than this machine, and may not give the same "
                 "results: install the same one on both"
+            )
+        missing = self.ask("missing", [str(path.absolute()) for path in self._shared])
+        if missing:
+            raise ConfigError(
+                f"{host} has no {', '.join(missing)}: all machines must see the same file system there"
             )
         self.host = host
 
@@ -216,7 +224,7 @@ class RayWorker:
         if not ray.is_initialized():
             return
         try:
-            ray.get(self.actor.close.remote(), timeout=PATIENCE_S)
+            ray.get(self.actor.close.remote(), timeout=2 * PATIENCE_S)  # longer than child.stop waits
         except ray.exceptions.RayError:
             pass
         finally:
@@ -294,34 +302,28 @@ def workers_of(resources: Mapping[str, float], workers: int | None) -> int:
     return workers or there
 
 
-def ray_pool(workers: int, folder: Path | None = None) -> Pool:
-    """Workers in the cluster that this process is connected to; ``folder`` is where they work."""
-    return Pool(workers, partial(RayWorker, Freight(), folder=folder))
+def ray_pool(workers: int, folder: Path | None = None, shared: Sequence[Path] = ()) -> Pool:
+    """Workers in the cluster that this process is connected to, see ``RayWorker``."""
+    return Pool(workers, partial(RayWorker, Freight(), folder=folder, shared=shared))
 
 
 @contextmanager
-def cluster(address: str, workers: int | None, folder: Path | None = None) -> Iterator[Pool]:
+def cluster(
+    address: str, workers: int | None, folder: Path | None = None, shared: Sequence[Path] = ()
+) -> Iterator[Pool]:
     """A pool on a cluster.
 
     Args:
         address: see ``connected``.
         workers: how many; one for each processor if not given.
         folder: where they work, which all machines have; anywhere if not given.
+        shared: what all machines must see.
 
     Raises:
         ConfigError: see ``connected``; more workers than processors.
     """
     with (
         connected(address, workers) as resources,
-        ray_pool(workers_of(resources, workers), folder) as pool,
+        ray_pool(workers_of(resources, workers), folder, shared) as pool,
     ):
         yield pool
-
-
-def check_shared(worker: RayWorker, paths: list[Path]) -> None:
-    """Raise ConfigError where a worker's machine does not have some paths."""
-    missing = worker.ask("missing", [str(path.absolute()) for path in paths])
-    if missing:
-        raise ConfigError(
-            f"{worker.host} has no {', '.join(missing)}: all machines must see the same file system there"
-        )

@@ -6,6 +6,7 @@ need training's packages do not stand in the way of the others where these are n
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -47,11 +48,23 @@ COMMANDS: dict[str, LazyCommand] = {
         "services.cli.import_lerobot", "import_lerobot", "A checkpoint of LeRobot's ACT to a bundle"
     ),
     "eval": LazyCommand("services.cli.evaluate", "evaluate", "How good a bundle is, on the twin"),
+    "sweep": LazyCommand("services.cli.sweep", "sweep", "Training runs that differ in settings, compared"),
     "study": LazyCommand("services.cli.study", "app", "Compare policies, and write down what came of it"),
     "bench": LazyCommand("services.cli.bench", "app", "Figures of this machine"),
     "policies": LazyCommand("services.cli.policies", "policies", "The policies that can be trained or run"),
 }
 """Every command by name, in the order of ``--help``."""
+
+
+REMEDIES = {
+    errno.EACCES: "see to its permissions",
+    errno.EPERM: "see to its permissions",
+    errno.ENOSPC: "make room on that disk",
+    errno.EROFS: "that disk cannot be written to, choose another folder",
+    errno.ENOTDIR: "a file is where a folder should be, choose another folder",
+    errno.EEXIST: "a file is where a folder should be, choose another folder",
+}
+"""What to do about what a disk says, by the error's number."""
 
 
 class LazyGroup(TyperGroup):
@@ -83,8 +96,10 @@ class LazyGroup(TyperGroup):
         except So101Error as error:
             typer.echo(f"so101: {error}", err=True)
             raise typer.Exit(1) from error
-        except PermissionError as error:
-            typer.echo(f"so101: {error}: see to its permissions", err=True)
+        except OSError as error:
+            if error.errno not in REMEDIES:
+                raise
+            typer.echo(f"so101: {error}: {REMEDIES[error.errno]}", err=True)
             raise typer.Exit(1) from error
 
 

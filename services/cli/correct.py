@@ -9,6 +9,7 @@ import typer
 
 from services.cli.progress import counting
 from services.cli.variety import ConfuserOption, LookOption, StiffnessOption, variety_of
+from services.cli.workers import ClusterOption, WorkersOption, pool_of
 
 
 def correct(
@@ -24,6 +25,8 @@ def correct(
     stiffness: StiffnessOption = None,
     seed: Annotated[int, typer.Option(min=0, help="seed; take another than the demonstrations'")] = 2,
     jobs: Annotated[int, typer.Option(min=1, help="processes; the result does not depend on it")] = 1,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Let a policy drive on the twin and the expert take over where it goes wrong (DAgger).
 
@@ -35,6 +38,8 @@ def correct(
 
     variety = variety_of(confusers, looks, stiffness)
     order = CorrectionOrder(policy=bundle, task=task, variety=variety, seed=seed)
-    with counting("corrections", episodes) as (progress, bar):
-        tried = record_episodes(out, order, episodes, jobs=jobs, on_episode=lambda: progress.advance(bar))
+    with pool_of(cluster, workers) as pool, counting("corrections", episodes) as (progress, bar):
+        tried = record_episodes(
+            out, order, episodes, jobs=jobs, pool=pool, on_episode=lambda: progress.advance(bar)
+        )
     typer.echo(f"{episodes} episodes ({tried} driven) in {out}")

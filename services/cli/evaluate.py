@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from robot.errors import ConfigError
 from services.cli.progress import counting
+from services.cli.workers import ClusterOption, WorkersOption, pool_of
 
 if TYPE_CHECKING:
     from inference.ensembler import ExecutionConfig
@@ -81,6 +82,8 @@ def evaluate(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = 2,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
     trials_out: Annotated[Path | None, typer.Option(help="file for all trials, a JSON object a line")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="picture of the table: where trials succeed and where they fail")
@@ -132,14 +135,14 @@ def evaluate(
             raise ConfigError(f"--width must divide {camera.width_px}")
         options = replace(options, camera_px=(width, camera.height_px * width // camera.width_px))
     wins = [0, 0]
-    with counting("trials", episodes) as (progress, bar):
+    with pool_of(cluster, workers) as pool, counting("trials", episodes) as (progress, bar):
 
         def advance(done: list[Trial]) -> None:
             wins[0] += sum(trial.success for trial in done)
             wins[1] += len(done)
             progress.update(bar, advance=len(done), description=f"{wins[0]}/{wins[1]} succeeded")
 
-        trials = run_trials(bundle, episodes, options, jobs=jobs, on_trials=advance)
+        trials = run_trials(bundle, episodes, options, jobs=jobs, pool=pool, on_trials=advance)
     if trials_out is not None:
         from training.trials import write_trials
 

@@ -17,12 +17,14 @@ from services.cli.progress import counting
 from services.cli.record_live import record_live
 from services.cli.teleop import Driver, HostOption, PortOption, UrlOption
 from services.cli.variety import ConfuserOption, LookOption, StiffnessOption, variety_of
+from services.cli.workers import ClusterOption, WorkersOption, pool_of
 from services.console.run import Place
 from services.recording.options import PickupPoint, RecordingOptions
 from services.serving import ServeOptions
 
 if TYPE_CHECKING:
     from training.episodes import DemonstrationOrder
+    from training.pool import Pool
     from training.variety import Variety
 
 IMAGE_SIZE = "256x192"
@@ -95,6 +97,8 @@ def record(
     jobs: Annotated[
         int, typer.Option(min=1, help="processes, without --live; the result does not depend on it")
     ] = 1,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="what was recorded, as JSON")] = False,
 ) -> None:
     """Record episodes: teleoperated, by the expert, or corrections of a policy.
@@ -135,9 +139,11 @@ def record(
         _refuse(about, LOCKSTEP_REMEDY)
         size = IMAGE_SIZE if image_size is None else image_size
         order = _order(task or "pick_place", seed, size, variety_of(confusers, looks, stiffness))
-        result = _lockstep(out, episodes or EPISODES, order, jobs)
+        with pool_of(cluster, workers) as pool:
+            result = _lockstep(out, episodes or EPISODES, order, jobs, pool)
     else:
-        _refuse({"image_size": image_size, "jobs": None if jobs == 1 else jobs, **variety}, LIVE_REMEDY)
+        simulated = {"image_size": image_size, "jobs": None if jobs == 1 else jobs}
+        _refuse({**simulated, "cluster": cluster, "workers": workers, **variety}, LIVE_REMEDY)
         options = _options(
             out=out.resolve(),
             task=task or _task_of(robot),
@@ -186,11 +192,15 @@ def _order(task: str, seed: int, image_size: str, variety: Variety) -> Demonstra
         raise ConfigError(f"--image-size {image_size}: sides are even and at least 16 pixels") from error
 
 
-def _lockstep(out: Path, episodes: int, order: DemonstrationOrder, jobs: int) -> dict[str, object]:
+def _lockstep(
+    out: Path, episodes: int, order: DemonstrationOrder, jobs: int, pool: Pool | None
+) -> dict[str, object]:
     from training.recorder import record_episodes
 
     with counting("episodes", episodes) as (progress, bar):
-        tried = record_episodes(out, order, episodes, jobs=jobs, on_episode=lambda: progress.advance(bar))
+        tried = record_episodes(
+            out, order, episodes, jobs=jobs, pool=pool, on_episode=lambda: progress.advance(bar)
+        )
     return {"out": str(out), "episodes": episodes, "attempts": tried}
 
 

@@ -110,7 +110,7 @@ def _run(
                 typer.echo(json.dumps(entry))
             if entry["event"] == "train":
                 text = f"loss {entry['loss']:.4f}  {entry['samples_per_s']:.3g} samples/s"
-                progress.update(bar, description=text, completed=entry["step"])
+                progress.update(bar, description=text, completed=int(entry["step"]))
             elif entry["event"] == "rollouts":
                 progress.console.print(
                     f"step {entry['step']}: {entry['successes']} of {entry['episodes']} trials; "
