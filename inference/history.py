@@ -16,10 +16,13 @@ class ObservationHistory:
     Args:
         steps: observations that the policy sees at once; with one they pass through as they are.
         spacing_ticks: control ticks from one to the next.
+
+    Attributes:
+        steps: the same.
     """
 
     def __init__(self, steps: int, spacing_ticks: float) -> None:
-        self._steps, self._spacing = steps, spacing_ticks
+        self.steps, self._spacing = steps, spacing_ticks
         self._kept: deque[Observation] = deque()
 
     @classmethod
@@ -40,10 +43,10 @@ class ObservationHistory:
         Returns:
             The observation with pictures (S, H, W, 3) and state (S, 6), oldest first; as it is with one step.
         """
-        if self._steps == 1:
+        if self.steps == 1:
             return observation
         self._kept.append(observation)
-        wanted = [observation.tick - k * self._spacing for k in range(self._steps - 1, -1, -1)]
+        wanted = [observation.tick - k * self._spacing for k in range(self.steps - 1, -1, -1)]
         while len(self._kept) > 1 and self._kept[1].tick <= wanted[0]:
             self._kept.popleft()
         seen = [self._nearest(at) for at in wanted]

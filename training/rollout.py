@@ -123,22 +123,24 @@ class InlinePolicySource:
             raise TwinError("a policy's source needs the gate's command: let `drive` drive it")
         follower = self._follower
         follower.begin_tick(tick)
-        if (
-            follower.following
-            and tick % self.period_ticks == 0
-            and self.executor.wants(tick, self.latency_ticks)
-        ):
-            images = self.stage.images(tuple(self._camera_px))
-            for name, size in self._camera_px.items():
-                if images[name].shape[:2] != size:
-                    images[name] = enlarge(images[name], *size)
-            seen = Observation(tick, state.position.astype(np.float32), self.pickup_xy_m, images)
-            chunk = self.policy.chunk(self._history.add(seen))
-            self._due.append((tick + self.latency_ticks, tick, chunk))
+        if follower.following and tick % self.period_ticks == 0:
+            wanted = self.executor.wants(tick, self.latency_ticks)
+            # One that looks back will be shown this step, though now no chunk is wanted.
+            if wanted or self._history.steps > 1:
+                seen = self._history.add(self._observation(tick, state))
+                if wanted:
+                    self._due.append((tick + self.latency_ticks, tick, self.policy.chunk(seen)))
         while self._due and self._due[0][0] <= tick:
             _, observed, chunk = self._due.popleft()
             follower.take(observed, tick, chunk, self.fps)
         return follower.target(tick, state)
+
+    def _observation(self, tick: int, state: ArmState) -> Observation:
+        images = self.stage.images(tuple(self._camera_px))
+        for name, size in self._camera_px.items():
+            if images[name].shape[:2] != size:
+                images[name] = enlarge(images[name], *size)
+        return Observation(tick, state.position.astype(np.float32), self.pickup_xy_m, images)
 
 
 def drive(

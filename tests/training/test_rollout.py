@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from inference.bundle import load_bundle
+from inference.ensembler import ExecutionConfig, make_executor
 from inference.manifest import CameraShape
 from robot.joints import JOINTS
 from robot.kinematics import Kinematics
 from robot.twin.tasks import CubePlace, Layout
 from tests.inference.toy import write_tool_bundle
+from tests.training.conftest import Blind
 from training.rollout import InlinePolicySource, drive
 from training.stage import Stage
 
@@ -49,3 +51,31 @@ def test_the_tool_goes_straight_from_the_start_pose(stage, tmp_path, space, step
     along = np.array([*step_m, 0.0])[:3] / np.linalg.norm(step_m)
     assert np.linalg.norm(way[-1]) > 0.03
     assert np.linalg.norm(way - np.outer(way @ along, along), axis=1).max() < 2e-3
+
+
+class Clock(Blind):
+    """A stage whose pictures are of the time: so many steps of a tenth of a second have gone by."""
+
+    def images(self, cameras=("wrist", "overhead")):
+        return {name: np.full((2, 2, 3), round(10.0 * self.world.time_s), np.uint8) for name in cameras}
+
+
+def test_a_policy_that_looks_back_sees_every_step_though_it_is_asked_for_few_chunks():
+    stage, seen = Clock(), []
+
+    class Still:
+        def chunk(self, observation):
+            seen.append(observation.images["wrist"][:, 0, 0, 0].astype(int))
+            return np.repeat(observation.state[-1:], 8, axis=0)
+
+    stage.reset(Layout(told_xy_m=(0.2, -0.1)), np.array(list(START.values())))
+    execution = ExecutionConfig(mode="receding", actions_per_inference=5, blend_s=0.0)
+    executor = make_executor(execution, stage.robot.control_hz, 10.0)
+    source = InlinePolicySource(
+        stage, Still(), executor, np.zeros(2, np.float32), fps=10.0, observation_steps=3, camera_px=(2, 2)
+    )
+    drive(stage, source, limit_s=2.5, stop=lambda: False)
+    assert 4 <= len(seen) <= 7
+    assert seen[0].tolist() == [seen[0][0]] * 3
+    for steps in seen[1:]:
+        assert np.diff(steps).tolist() == [1, 1]
