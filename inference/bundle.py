@@ -18,8 +18,13 @@ from inference.action_space import ActionSpace
 from inference.manifest import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Manifest, read_manifest, sha256_of
 from inference.runtime import OnnxPolicy, Provider
 from robot.config import RobotConfig
-from robot.errors import BundleError
-from robot.seams import Float32Array
+from robot.errors import BundleError, UnreachableError
+from robot.hand_ik import HandIk
+from robot.joints import JOINTS
+from robot.kinematics import Kinematics
+from robot.model import load_arm
+from robot.safety.clearance import ArmClearance
+from robot.seams import Float32Array, FloatArray
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -35,6 +40,9 @@ PARITY_M: dict[str, float] = {"fp32": 1e-4, "fp16": 1e-3, "int8": 5e-3}
 RANGE_TOLERANCE_USER = 2.0
 """So far, degrees or percent, a goal in the data may lie beyond what the robot may do: the gate clamps it
 there, by less than the calibrations of two arms differ."""
+
+START_SLACK_M = 0.0005
+"""So much room a start pose may lack: half a millimetre is a servo's tick of an outstretched arm."""
 
 WARM_UP_RUNS = 5
 
@@ -123,7 +131,8 @@ def check_hash(path: Path, expected: str) -> None:
 def check_robot(manifest: Manifest, robot: RobotConfig) -> None:
     """Raise a BundleError for the first thing that a robot lacks.
 
-    It must have the cameras, in the policy's size and not slower, and must be able to go where the data go.
+    It must have the cameras, in the policy's size and not slower, and must be able to go where the data go
+    and where runs begin.
     """
     cameras = {camera.name: camera for camera in robot.cameras}
     for camera in manifest.cameras:
@@ -159,6 +168,25 @@ def check_robot(manifest: Manifest, robot: RobotConfig) -> None:
                 f"{joint}: the policy's runs begin at {start:.1f}, robot {robot.name} may only move within "
                 f"{low:.1f}..{high:.1f}: widen its gate if the arm can go there, or export another start pose"
             )
+    if manifest.start_pose is not None:
+        _check_start_pose(np.array([manifest.start_pose[joint] for joint in JOINTS]), manifest, robot)
+
+
+def _check_start_pose(pose: FloatArray, manifest: Manifest, robot: RobotConfig) -> None:
+    low, high = robot.gate.min_position.array(), robot.gate.max_position.array()
+    pose = np.clip(pose, low, high)
+    room = ArmClearance(load_arm(), robot.gate)(pose)
+    for what, room_m in zip(("the table", "the arm's own links", "the tool's box"), room, strict=True):
+        if room_m < -START_SLACK_M:
+            raise BundleError(
+                f"the policy's runs begin in a pose that {robot.name} cannot take: it lacks "
+                f"{-1e3 * room_m:.0f} mm of room to {what}; export another start pose"
+            )
+    if manifest.action_space != "joint_position":
+        try:
+            HandIk(Kinematics(), pose, low, high)
+        except UnreachableError as error:
+            raise BundleError(f"start pose of the policy: {error}") from error
 
 
 def check_golden(policy: OnnxPolicy, path: Path, tolerance_user: float) -> float:

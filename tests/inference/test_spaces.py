@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,19 @@ def test_a_golden_output_that_is_off_by_a_millimetre_a_step_is_refused(tmp_path:
         load_bundle(folder)
 
 
-def test_a_start_pose_that_the_robot_cannot_take_is_named(tmp_path: Path) -> None:
-    start = dict.fromkeys(JOINTS, 0.0) | {"elbow_flex": 120.0}
+@pytest.mark.parametrize(
+    ("pose", "words"),
+    [
+        ((0.0, 0.0, 120.0, 0.0, 0.0, 0.0), r"elbow_flex: the policy's runs begin at 120\.0"),
+        ((0.0, 50.0, 30.0, 20.0, 0.0, 0.0), r"twin cannot take: it lacks \d+ mm of room to the table"),
+        ((0.0, -80.0, -30.0, -45.0, 0.0, 0.0), "start pose of the policy: .*in front of the arm"),
+        (tuple(POSE), None),
+    ],
+)
+def test_a_start_pose_that_the_robot_cannot_take_is_named(
+    tmp_path: Path, pose: tuple[float, ...], words: str | None
+) -> None:
+    start = dict(zip(JOINTS, pose, strict=True))
     folder = write_tool_bundle(tmp_path / "bundle", start_pose=start, cameras=[], reads_state=True)
-    with pytest.raises(BundleError, match=r"elbow_flex: the policy's runs begin at 120\.0"):
+    with contextlib.nullcontext() if words is None else pytest.raises(BundleError, match=words):
         check_robot(read_manifest(folder), load_robot("twin")[0])

@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from robot.joints import JOINTS
 from robot.mailbox import Mailbox, from_json
 from tests.services import conftest
 from tests.services.conftest import APPROACH, EVIDENCE, GOOD_RUN, PICKUP, RETREAT, Service
@@ -337,6 +338,18 @@ def test_what_a_person_puts_into_the_bowl_is_judged_as_usual(service: Service) -
     assert (pickup["status"], pickup["intervened"]) == ("succeeded", True), pickup
     service.cameras.cube = PICKUP
     service.until(lambda: not teleop(service)["active"])
+
+
+def test_handed_back_the_arm_may_take_its_time_to_where_chunks_count(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(service.worker.status, "start_pose", dict.fromkeys(JOINTS, 10.0))
+    location = corrected(service)
+    time.sleep(STALE_S)
+    monkeypatch.setattr(service.controller, "chunk_age", -1)
+    assert post(service, "hand_back")["status"] == 200
+    pickup = service.ended(location)
+    assert pickup["reason"] == "timeout", pickup
 
 
 def test_a_stop_and_a_cancel_end_a_correction(service: Service) -> None:
