@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,44 +87,63 @@ def save_checkpoint(
     metrics: dict[str, float],
     schedule: dict[str, float] | None = None,
 ) -> Path:
-    """Write ``root/step_NNNNNNNN``; it appears under its name only when complete and on the disk."""
-    root.mkdir(parents=True, exist_ok=True)
+    """Write ``root/step_NNNNNNNN``; it appears under its name only when complete and on the disk.
+
+    Raises:
+        ConfigError: it cannot be written, for want of room for instance.
+    """
     final = root / f"{PREFIX}{step:08d}"
     partial = root / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    save_file(
-        {k: v.detach().cpu().contiguous() for k, v in policy.state_dict().items()},
-        partial / "model.safetensors",
-    )
-    if averaged is not None:
+    with _or_not_at_all(partial):
+        root.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
         save_file(
-            {k: v.detach().cpu().contiguous() for k, v in averaged.items()}, partial / "ema.safetensors"
+            {k: v.detach().cpu().contiguous() for k, v in policy.state_dict().items()},
+            partial / "model.safetensors",
         )
-    save_file(
-        {k: v.detach().cpu().contiguous() for k, v in optimiser.items()}, partial / "optimiser.safetensors"
-    )
-    config = {
-        "step": step,
-        "fps": fps,
-        "data": data,
-        "policy": policy.config.model_dump(mode="json"),
-        "train": train.model_dump(mode="json"),
-        "metrics": metrics,
-        "schedule": schedule or {},
-    }
-    (partial / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False), encoding="utf-8")
-    (partial / "stats.json").write_text(json.dumps(stats_to_json(stats), indent=2), encoding="utf-8")
-    for path in (*partial.iterdir(), partial):
-        sync_file(path)
-    replaced = root / f".{final.name}.replaced"
-    shutil.rmtree(replaced, ignore_errors=True)
-    if final.exists():
-        final.replace(replaced)
-    partial.replace(final)
-    sync_file(root)
-    shutil.rmtree(replaced, ignore_errors=True)
+        if averaged is not None:
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in averaged.items()}, partial / "ema.safetensors"
+            )
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in optimiser.items()},
+            partial / "optimiser.safetensors",
+        )
+        config = {
+            "step": step,
+            "fps": fps,
+            "data": data,
+            "policy": policy.config.model_dump(mode="json"),
+            "train": train.model_dump(mode="json"),
+            "metrics": metrics,
+            "schedule": schedule or {},
+        }
+        (partial / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False), encoding="utf-8")
+        (partial / "stats.json").write_text(json.dumps(stats_to_json(stats), indent=2), encoding="utf-8")
+        for path in (*partial.iterdir(), partial):
+            sync_file(path)
+        replaced = root / f".{final.name}.replaced"
+        shutil.rmtree(replaced, ignore_errors=True)
+        if final.exists():
+            final.replace(replaced)
+        partial.replace(final)
+        sync_file(root)
+        shutil.rmtree(replaced, ignore_errors=True)
     return final
+
+
+@contextmanager
+def _or_not_at_all(partial: Path) -> Iterator[None]:
+    """What could not be written is taken away, so that it does not fill a full disk."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ConfigError(
+            f"no checkpoint can be written in {partial.parent}: {error}. See to room and permissions there; "
+            "a run that is started again goes on from its last checkpoint"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -140,7 +140,7 @@ class Trainer:
             stepped: called with the number of steps that are done, after each.
 
         Raises:
-            ConfigError: the loss is no longer finite.
+            ConfigError: the loss or a weight is no longer finite, or a checkpoint cannot be written.
         """
         checkpoint = newest_checkpoint(self.output)
         rollouts = None
@@ -199,6 +199,7 @@ class Trainer:
                     log({"event": "train", "step": self.step, **scalars, "samples_per_s": speed})
                 if len(self.validation_rows) and (self.step % config.validate_every == 0 or last):
                     self._metrics = self.validate()
+                    self._must_be_finite("validation loss", self._metrics["val_l1"])
                     self.schedule.validated(self._metrics["val_l1"])
                     log({"event": "validation", "step": self.step, **self._metrics})
                 due = rollouts is not None and rollouts.due(self.step)
@@ -242,9 +243,14 @@ class Trainer:
         values = torch.stack([value.float().to(self.device) for value in numbers.values()])
         means = (self.group.summed(values) / self.group.size).tolist()
         scalars = dict(zip(numbers, means, strict=True))
-        if not math.isfinite(scalars["loss"]):
-            raise ConfigError(f"the loss is {scalars['loss']} at step {self.step}: lower the lr")
+        self._must_be_finite("loss", scalars["loss"])
         return scalars
+
+    def _must_be_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise ConfigError(
+                f"the {what} is {value} at step {self.step}: lower the lr, in another output_dir"
+            )
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -289,7 +295,14 @@ class Trainer:
         self.group.wait()
 
     def save(self) -> Path:
-        """Write a checkpoint of the present step, in the first process alone, and return its folder."""
+        """Write a checkpoint of the present step, in the first process alone, and return its folder.
+
+        Raises:
+            ConfigError: the weights are no longer finite, so that nothing could go on from them, or it cannot
+                be written.
+        """
+        norms = [parameter.detach().float().norm() for parameter in self.policy.parameters()]
+        self._must_be_finite("norm of the weights", float(torch.stack(norms).norm()))
         folder = self.output / "checkpoints" / f"{PREFIX}{self.step:08d}"
         if self.group.first:
             save_checkpoint(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,3 +100,20 @@ def test_a_checkpoint_is_on_the_disk_before_it_gets_its_name(
         "checkpoints",
     ]
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+def test_on_a_full_disk_what_is_there_stays(train_config: TrainConfig) -> None:
+    train(train_config)
+    trainer = Trainer(train_config)
+    checkpoints = Path(train_config.output_dir) / "checkpoints"
+    before = sorted(path.name for path in checkpoints.iterdir())
+    trainer.step = 7
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # no file may become longer
+    try:
+        with pytest.raises(ConfigError, match=r"no checkpoint can be written in .*: .*See to room"):
+            trainer.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in checkpoints.iterdir()) == before
+    assert load_checkpoint(Path(train_config.output_dir)).step == 6

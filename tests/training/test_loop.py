@@ -78,6 +78,18 @@ def record_again(dataset: Path, root: Path) -> None:
             writer.save_episode()
 
 
+@pytest.mark.parametrize(("every", "what"), [((3, 2), "norm of the weights"), ((2, 3), "validation loss")])
+def test_what_diverged_is_not_kept(train_config: TrainConfig, every: tuple[int, int], what: str) -> None:
+    validate_every, checkpoint_every = every
+    config = changed(
+        train_config, log_every=6, validate_every=validate_every, checkpoint_every=checkpoint_every,
+        optimiser={"lr": 1e30, "ema_decay": 0.0},
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=f"the {what} is (nan|inf) at step 2: lower the lr"):
+        train(config)
+    assert not (Path(config.output_dir) / "checkpoints").exists()
+
+
 def test_only_the_same_run_is_resumed(train_config: TrainConfig, dataset_root: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(dataset_root, data)
