@@ -84,13 +84,13 @@ def import_lerobot(
     imported = convert(source, choices)
     _tell(imported, console)
     written: dict[str, str] = {}
+    if out is not None:  # first: it can be written again, where the checkpoint is then refused
+        import_bundle(source, imported, out, name or out.resolve().name)
+        written["bundle"] = str(out)
     if checkpoint is not None:
         run = import_checkpoint(imported, checkpoint)
         written["train"] = str(run)
         console.print(f"to go on training: so101 train {run} --dataset DIR")
-    if out is not None:
-        import_bundle(source, imported, out, name or out.resolve().name)
-        written["bundle"] = str(out)
     if as_json:
         typer.echo(json.dumps({**written, **_facts(imported)}, indent=2))
         return

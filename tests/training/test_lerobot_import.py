@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from robot.calibration_file import Calibration, JointCalibration
-from robot.errors import ConfigError
+from robot.errors import ConfigError, DatasetError
 from robot.joints import JOINTS
 from robot.recording.features import ACTION, MOTOR_NAMES, STATE
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -32,6 +32,7 @@ from training.lerobot.pretrained import (
     CONFIG_FILE,
     POSTPROCESSOR_FILE,
     PREPROCESSOR_FILE,
+    TRAIN_FILE,
     WEIGHTS_FILE,
     read_pretrained,
 )
@@ -155,7 +156,10 @@ def test_there_and_back_is_the_same(original: Path) -> None:
         ({"dim_model": 32}, {}, "config.json asks for"),
         ({"n_encoder_layers": 2}, {}, "missing are encoder.layers.1"),
         ({"use_vae": False}, {}, "not known are vae_encoder"),
+        ({"n_action_steps": 0}, {}, "n_action_steps"),
         ({}, {"fps": None}, "--fps"),
+        ({}, {"fps": 0.0}, "--fps 0 is no frame rate"),
+        ({}, {"fps": float("nan")}, "--fps nan is no frame rate"),
         ({}, {"units": None}, "--units degrees"),
         ({}, {"units": "m100_100"}, "--calibration"),
         ({}, {"pickup": False}, "--pickup"),
@@ -226,10 +230,29 @@ def test_numbers_that_are_none_are_refused(folder: Path) -> None:
         taken_over(folder)
 
 
-def test_limits_are_asked_for(folder: Path) -> None:
-    edit_tensors(folder / RESTORE_FILE, lambda stats: stats.pop("action.min"))
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda stats: stats.pop("action.min"),
+        lambda stats: stats["action.min"].fill_(float("nan")),
+        lambda stats: stats.update({"action.min": torch.zeros(7)}),
+    ],
+)
+def test_limits_are_asked_for(folder: Path, spoil: Callable[[dict[str, Tensor]], object]) -> None:
+    edit_tensors(folder / RESTORE_FILE, spoil)
     with pytest.raises(ConfigError, match="smallest and largest actions"):
         taken_over(folder)
+
+
+def test_a_dataset_that_cannot_be_read_is_wanted_for_the_rate_alone(folder: Path, tmp_path: Path) -> None:
+    """LeRobot 0.3 names one in v2.1."""
+    meta = tmp_path / "old" / "meta"
+    meta.mkdir(parents=True)
+    (meta / "info.json").write_text(json.dumps({"codebase_version": "v2.1", "fps": 30, "features": {}}))
+    (folder / TRAIN_FILE).write_text(json.dumps({"dataset": {"root": str(meta.parent)}}))
+    assert taken_over(folder, fps=25.0).fps == 25.0
+    with pytest.raises(DatasetError, match=r"v2\.1"):
+        taken_over(folder, fps=None)
 
 
 def bounds(low: float, high: float) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ is in degrees like every other here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from inference.ensembler import ExecutionConfig
 from inference.manifest import Range
 from robot.calibration_file import Calibration
-from robot.errors import ConfigError
+from robot.errors import ConfigError, DatasetError
 from robot.joints import N_JOINTS
 from robot.recording.features import ACTION, ENVIRONMENT_STATE, STATE
 from robot.recording.found_units import FoundUnits
@@ -148,8 +149,14 @@ def _load(policy: LeRobotAct, source: Pretrained, turned: NDArray[np.bool_]) -> 
 
 
 def _fps(asked: float | None, dataset: Dataset | None, source: Pretrained) -> float:
+    if asked is not None and not 0.0 < asked < math.inf:
+        raise ConfigError(f"--fps {asked:g} is no frame rate: it is above 0, such as 30")
     if dataset is None and source.trained_on is not None:
-        dataset = Dataset(source.trained_on)
+        try:
+            dataset = Dataset(source.trained_on)
+        except DatasetError:  # such as one that LeRobot 0.3 wrote, in a version before v3.0
+            if asked is None:
+                raise
     if dataset is not None and asked is not None and asked != dataset.fps:
         raise ConfigError(f"--fps {asked:g} cannot be: {dataset.root} was recorded at {dataset.fps:g}")
     if dataset is not None:

@@ -55,8 +55,8 @@ class ActFile(BaseModel):
     output_features: dict[str, FeatureFile]
     normalization_mapping: dict[str, str] = Field(default_factory=dict)
     n_obs_steps: int = 1
-    chunk_size: int
-    n_action_steps: int
+    chunk_size: int = Field(ge=1)
+    n_action_steps: int = Field(ge=1)
     vision_backbone: str
     replace_final_stride_with_dilation: bool = False
     pre_norm: bool
@@ -69,7 +69,7 @@ class ActFile(BaseModel):
     use_vae: bool
     latent_dim: int
     n_vae_encoder_layers: int
-    temporal_ensemble_coeff: float | None = None
+    temporal_ensemble_coeff: float | None = Field(default=None, allow_inf_nan=False)
     dropout: float
     kl_weight: float
     use_peft: bool = False

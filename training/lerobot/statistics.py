@@ -97,13 +97,19 @@ def user_stats(source: Pretrained, known: Mapping[str, FeatureStats], factor: Fl
 
 def control_limits(action: FeatureStats, dataset: Dataset | None, factor: FloatArray) -> dict[str, Range]:
     """Where the arm was sent, degrees and percent. Raises ConfigError where nothing says it."""
+
+    def told(stats: FeatureStats) -> bool:
+        ends = [stats.get(name, np.empty(0)) for name in ("min", "max")]
+        return all(values.shape == (N_JOINTS,) and np.isfinite(values).all() for values in ends)
+
     stats = action
-    if not {"min", "max"} <= stats.keys() and dataset is not None:
-        stats = {name: np.asarray(values) for name, values in dataset.stats()[ACTION].items()}
-    if not {"min", "max"} <= stats.keys():
+    if not told(stats) and dataset is not None:
+        stats = {name: np.asarray(values) for name, values in dataset.stats().get(ACTION, {}).items()}
+    if not told(stats):
         raise ConfigError(
-            "the checkpoint does not say its smallest and largest actions, by which a robot is checked "
-            "before it may run: give the dataset that it was trained on with --dataset"
+            f"the smallest and largest actions, {N_JOINTS} finite numbers each by which a robot is checked "
+            "before it may run, are not in the checkpoint: give the dataset that it was trained on with "
+            "--dataset"
         )
     ends = np.stack([stats["min"], stats["max"]]) * factor
     return {
