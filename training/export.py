@@ -161,6 +161,8 @@ def write_bundle(
 
 
 def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: name a folder for the bundle")
     if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty and no bundle: choose another folder")
 

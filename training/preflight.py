@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from robot.joints import N_JOINTS
 from robot.recording.reader import Dataset
 from training.config import TrainConfig
 from training.data_checks import Found, check_frames
-from training.frames import Frames
+from training.frames import PICKUP, Frames
 from training.image_cache import free_bytes, missing_bytes
 from training.policies.base import COORDINATES, Inputs, Labels, PolicyShape, Stats
 from training.policies.registry import build
@@ -81,6 +82,12 @@ def check(
     if len(rates) > 1:
         each = ", ".join(f"{part.dataset.root} {part.dataset.fps:g}" for part in frames)
         found.problems.append(f"datasets must have one frame rate, got {each} Hz")
+    if frames and policy.needs_pickup and not any(np.isfinite(part.pickup).all(1).any() for part in frames):
+        found.problems.append(
+            f"no dataset says where to pick up ({PICKUP}), and the policy uses the coordinates in metres "
+            "(coordinates.crop, tool_frame or encoding raw): add them to the data, or train one with "
+            "reads_pickup: false and without these"
+        )
     need = needed(config, policy, frames, processes=processes, done=done)
     _disk(config, need, found)
     _memory(need, device, processes, found)

@@ -85,6 +85,8 @@ def test_nothing_but_a_bundle_is_replaced(train_config: TrainConfig, tmp_path: P
     (out / "thesis.txt").write_text("do not delete")
     with pytest.raises(ConfigError, match="not empty"):
         export_bundle(result.checkpoint, out)
+    with pytest.raises(ConfigError, match="is a file"):
+        export_bundle(result.checkpoint, out / "thesis.txt")
     with pytest.raises(ConfigError, match="--dataset"):
         export_bundle(result.checkpoint, tmp_path / "b", datasets=(tmp_path / "gone",))
     with pytest.raises(ConfigError, match="no checkpoint"):

@@ -100,6 +100,22 @@ def test_values_that_no_arm_has(tiny: ActConfig, tmp_path: Path) -> None:
     assert "does not say where to pick up" in notes
 
 
+def test_coordinates_in_metres_that_nobody_says_cannot_be_trained(
+    train_config: TrainConfig, tiny: ActConfig, tmp_path: Path
+) -> None:
+    wave = np.random.default_rng(0).uniform(10.0, 20.0, (20, 6))
+    silent = put(train_config, datasets=(str(rows_of(wave, tmp_path / "silent")),))
+    crop = {"camera": "wrist", "pixel_to_table": np.eye(3).tolist()}
+    for coordinates in ({"crop": crop}, {"tool_frame": True}, {"encoding": "raw"}, {}):
+        changed = {**tiny.model_dump(), "cameras": ["wrist"], "coordinates": coordinates}
+        policy = ActConfig.model_validate(changed)
+        if coordinates:
+            with pytest.raises(ConfigError, match="no dataset says where to pick up"):
+                check(silent, policy, CPU)
+        else:
+            check(silent, policy, CPU)
+
+
 def test_numbers_that_are_none_are_named(tiny: ActConfig, train_config: TrainConfig, tmp_path: Path) -> None:
     root = rows_of(np.full((20, 6), 5.0), tmp_path / "set")
     file = next(root.glob("data/**/*.parquet"))

@@ -57,6 +57,13 @@ class ActConfig(PolicyShape):
         return scale * self.image_height_px, scale * self.image_width_px
 
     @property
+    def needs_pickup(self) -> bool:
+        """Statistics make normalised coordinates mean nothing, but not those that are used in metres."""
+        how = self.coordinates
+        in_metres = how.encoding == "raw" or how.tool_frame
+        return how.crop is not None or (in_metres and self.coordinates_embedded)
+
+    @property
     def views(self) -> tuple[View, ...]:
         """What the backbones look at, in the order of the tokens."""
         size, crop = (self.image_height_px, self.image_width_px), self.coordinates.crop

@@ -47,6 +47,11 @@ class PolicyShape(StrictModel):
         )
 
     @property
+    def needs_pickup(self) -> bool:
+        """Whether it cannot learn to do without coordinates from data that never say them."""
+        return False
+
+    @property
     def action_width(self) -> int:
         """Numbers in one action."""
         return ACTION_WIDTHS[self.action_space]
