@@ -144,7 +144,8 @@ def check_robot(manifest: Manifest, robot: RobotConfig) -> None:
         if (theirs.height_px, theirs.width_px) != (camera.height_px, camera.width_px):
             raise BundleError(
                 f"camera {camera.name}: the policy takes {camera.width_px}x{camera.height_px}, robot "
-                f"{robot.name} gives {theirs.width_px}x{theirs.height_px}: export with the robot's size"
+                f"{robot.name} gives {theirs.width_px}x{theirs.height_px}: open the camera at the policy's "
+                "size, or export with the robot's"
             )
         if theirs.fps < manifest.fps:
             raise BundleError(

@@ -22,7 +22,8 @@ from torch import Tensor
 from robot.calibration_file import Calibration, JointCalibration
 from robot.errors import ConfigError, DatasetError
 from robot.joints import JOINTS
-from robot.recording.features import ACTION, MOTOR_NAMES, STATE
+from robot.recording.features import ACTION, ENVIRONMENT_STATE, MOTOR_NAMES, STATE
+from robot.recording.writer import DatasetWriter
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import TrainConfig, load_train_config
 from training.lerobot.convert import Choices, Imported, convert
@@ -296,6 +297,19 @@ def test_a_dataset_of_another_arm_is_refused(folder: Path, dataset_root: Path, t
     edit(root / "meta" / "info.json", lambda info: info["features"][ACTION].update(names=swapped))
     with pytest.raises(ConfigError, match=r"action is of shoulder_lift.*in this order"):
         taken_over(folder, dataset=root)
+
+
+@pytest.mark.parametrize("lacking", ["episodes", ACTION, ENVIRONMENT_STATE])
+def test_a_dataset_that_lacks_something_is_refused(
+    original: Path, dataset_root: Path, tmp_path: Path, lacking: str
+) -> None:
+    if lacking == "episodes":
+        DatasetWriter.create(tmp_path / "other", fps=30, cameras={"wrist": (64, 64)}).close()
+    else:
+        shutil.copytree(dataset_root, tmp_path / "other")
+        edit(tmp_path / "other" / "meta" / "info.json", lambda info: info["features"].pop(lacking))
+    with pytest.raises(ConfigError, match=f"has no {lacking}.*was trained on"):
+        golden_samples(taken_over(original, dataset=tmp_path / "other"))
 
 
 def test_golden_samples_are_frames_of_the_dataset(original: Path, dataset_root: Path) -> None:

@@ -67,6 +67,11 @@ def _recorded(imported: Imported, dataset: Dataset) -> dict[str, NDArray[Any]]:
     result["state"] = state.astype(np.float32)
     result["pickup_xy_m"] = np.zeros((count, COORDINATES), np.float32)
     if imported.config.reads_pickup:
+        if ENVIRONMENT_STATE not in dataset.info["features"]:
+            raise ConfigError(
+                f"{dataset.root} has no {ENVIRONMENT_STATE}, which the checkpoint reads: give the dataset "
+                "that it was trained on"
+            )
         told = [dataset.load(n)[ENVIRONMENT_STATE][m] for n, m in middles.items()]
         result["pickup_xy_m"] = np.stack(told).astype(np.float32)
     return result

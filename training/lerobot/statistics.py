@@ -25,13 +25,17 @@ def open_dataset(root: Path) -> Dataset:
 
     Raises:
         DatasetError: it cannot be read.
-        ConfigError: it is of another arm.
+        ConfigError: it is of another arm, or empty.
     """
     if root.is_file():
         raise ConfigError(f"{root} is a bare table without statistics: give the folder of a dataset")
     dataset = Dataset(root)
+    if not dataset.episodes:
+        raise ConfigError(f"{root} has no episodes: give the dataset that the checkpoint was trained on")
     for name in (STATE, ACTION):
-        entry = dataset.info["features"].get(name, {})
+        entry = dataset.info["features"].get(name)
+        if entry is None:
+            raise ConfigError(f"{root} has no {name}: give the dataset that the checkpoint was trained on")
         names = entry.get("names")
         names = names.get("motors") if isinstance(names, dict) else names
         # LeRobot called them main_shoulder_pan at first.
