@@ -38,6 +38,15 @@ def test_the_expert_reaches_beside_the_bowl(stage, yaw_rad):
     assert Demonstrator(stage, CALM).record(place.alone(), episode_rng(1, 0)) is not None
 
 
+@pytest.mark.parametrize(("x_m", "y_m", "yaw_rad"), [(0.3162, 0.1654, -1.803), (0.319, -0.172, -0.1)])
+def test_the_expert_does_not_come_down_on_a_cube_in_a_far_corner(stage, x_m, y_m, yaw_rad):
+    """There the hand leans; it once stood on the cube's edge and pushed it away, again and again."""
+    demonstrator = Demonstrator(stage, CALM)
+    frames = demonstrator.record(CubePlace(x_m, y_m, yaw_rad).alone(), episode_rng(1000, 39))
+    assert frames is not None
+    assert all(frame.loss_mask == 1.0 for frame in frames)  # at the first attempt
+
+
 def test_a_miss_is_not_aimed_at_the_neighbour(stage):
     demonstrator = Demonstrator(stage, MISSING)
     layout = two(0.24, 0.0, 0.05, 90.0)

@@ -48,6 +48,10 @@ the direction in which they open, and to either side of it; the origin is the gr
 BOWL_RADIUS_M, CUBE_RADIUS_M = 0.066, 0.019
 ROOM_M = 0.006
 """What is to be left between the jaws and other things; the arm arrives within some millimetres."""
+LEANING_M = 0.020
+"""How far the grasp point gives way to the fixed jaw's side for a hand that lay flat; for one that points down
+not at all.
+"""
 CRUISE_DPS = 75.0
 """Mean speed of the fastest joint between waypoints."""
 
@@ -229,7 +233,7 @@ class PickPlaceExpert:
             return (self._close(start),)
         cube = self.world.cube_xyz_m
         x, y = (cube[:2] if aim_xy_m is None else aim_xy_m).tolist()
-        grasp, pitch, jaw = self._grasp(x, y)
+        x, y, grasp, pitch, jaw = self._grasp(x, y)
         turned = self._over(x, y, GRASP_HEIGHT_M + TURNED_M, pitch, jaw, grasp)
         hover = self._over(x, y, GRASP_HEIGHT_M + HOVER_M, pitch, jaw, grasp)
         over, above, down = (self.command(pose, OPEN_PCT) for pose in (hover, turned, grasp))
@@ -240,12 +244,22 @@ class PickPlaceExpert:
         settle = Trajectory.through(np.stack([down, down]), np.array([0.16]))
         return (Segment("approach", approach), Segment("settle", settle), self._close(down))
 
-    def _grasp(self, x_m: float, y_m: float) -> tuple[FloatArray, float, float]:
-        """Joint angles, pitch (degrees) and turn of the jaws (radians) of the best grasp in reach."""
+    def _grasp(self, x_m: float, y_m: float) -> tuple[float, float, FloatArray, float, float]:
+        """Point, joint angles, pitch (degrees) and turn of the jaws (radians) of the best grasp in reach.
+
+        Far out the hand leans, and its fixed jaw would come down on the cube's edge: the point gives way.
+        """
+        azimuth = math.atan2(y_m, x_m - PAN_AXIS_X_M)
         failure: UnreachableError | None = None
         for turn in self._turns(x_m, y_m):
             try:
-                return *self.kinematics.grasp(x_m, y_m, turn), turn
+                grasp, pitch_deg = self.kinematics.grasp(x_m, y_m, turn)
+                aside_m = LEANING_M * math.cos(math.radians(pitch_deg))
+                x_aside_m = x_m - aside_m * math.cos(azimuth + turn)
+                y_aside_m = y_m - aside_m * math.sin(azimuth + turn)
+                if pitch_deg < 90.0:
+                    grasp, pitch_deg = self.kinematics.grasp(x_aside_m, y_aside_m, turn)
+                return x_aside_m, y_aside_m, grasp, pitch_deg, turn
             except UnreachableError as error:
                 failure = failure or error
         raise failure or UnreachableError("a square offers no grasp")
