@@ -6,15 +6,23 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from robot.errors import ConfigError, So101Error
+from robot.recording.reader import Dataset
 from tests.inference.toy import write_tool_bundle
 from training import cluster, evaluation, shipping
+from training.checkpoint import load_checkpoint
+from training.config import TrainConfig
 from training.episodes import DemonstrationOrder
 from training.evaluation import EvaluationOptions, evaluate, summary
+from training.loop import train
 from training.pool import Job
+from training.ranks import train_on_ranks
 from training.recorder import record_episodes
+from training.train_log import Log
 
 slow = pytest.mark.slow
 TRIALS = 4
@@ -56,10 +64,41 @@ def test_the_same_dataset_with_one_and_two_workers(tmp_path: Path) -> None:
     for workers in (1, 2):
         with cluster.ray_pool(workers) as pool:
             record_episodes(tmp_path / str(workers), order, 3, pool=pool)
-        for path in shipping.files_in(tmp_path / "here"):
-            other = tmp_path / str(workers) / path.relative_to(tmp_path / "here")
-            if path.suffix == ".mp4":
-                assert other.read_bytes() == path.read_bytes(), path
+        here, there = Dataset(tmp_path / "here"), Dataset(tmp_path / str(workers))
+        assert here.info == there.info and len(here.episodes) == len(there.episodes) == 3
+        for number in range(3):
+            for name, column in here.load(number).items():
+                np.testing.assert_array_equal(column, there.load(number)[name])
+        videos = sorted((tmp_path / "here").rglob("*.mp4"))
+        assert videos
+        for path in videos:
+            other = there.root / path.relative_to(here.root)
+            assert other.read_bytes() == path.read_bytes(), path
+
+
+@slow
+@pytest.mark.usefixtures("ray")
+@pytest.mark.timeout(600)
+def test_processes_that_ray_starts_end_where_one_does(train_config: TrainConfig, tmp_path: Path) -> None:
+    policy = json.loads(Path(train_config.policy).read_text())
+    (tmp_path / "plain.yaml").write_text(json.dumps({**policy, "use_vae": False}))
+    runs = {}
+    for name in ("one", "two"):
+        changes = {"policy": str(tmp_path / "plain.yaml"), "output_dir": str(tmp_path / name)}
+        runs[name] = TrainConfig.model_validate({**train_config.model_dump(), **changes})
+    train(runs["one"])
+    told: list[Log] = []
+    result = train_on_ranks(runs["two"], 2, {"CPU": 4.0}, told.append)
+    assert result.finished and result.step == runs["two"].steps
+    assert told[0]["processes"] == 2 and [entry["event"] for entry in told].count("end") == 1
+    assert not list((tmp_path / "two").glob(".seen-*"))
+    weights = [load_checkpoint(tmp_path / name).weights(averaged=False) for name in runs]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ConfigError, match=r"has no .*/nowhere: all machines"):
+        train_on_ranks(runs["two"].model_copy(update={"datasets": ("nowhere",)}), 2, {"CPU": 4.0})
+    with pytest.raises(ConfigError, match="0 GPUs"):
+        train_on_ranks(runs["two"].model_copy(update={"device": "cuda"}), 2, {"CPU": 4.0})
 
 
 @slow
@@ -116,7 +155,7 @@ def test_folders_are_known_by_their_contents(tmp_path: Path, monkeypatch: pytest
     assert shipping.digest(there) == known and shipping.kept(known) == there
     (there / "sub" / "a").write_bytes(b"weight5")
     assert shipping.kept(known) is None, "what was changed meanwhile is sent again"
-    assert shipping.kept(known) == (shipping.keep(known, archive) and there)
+    assert shipping.keep(known, archive) == there == shipping.kept(known)
     (folder / "sub" / "a").rename(folder / "a")
     assert shipping.digest(folder) != known
     with pytest.raises(So101Error, match="not what was sent"):
