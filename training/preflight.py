@@ -82,7 +82,8 @@ def check(
     if len(rates) > 1:
         each = ", ".join(f"{part.dataset.root} {part.dataset.fps:g}" for part in frames)
         found.problems.append(f"datasets must have one frame rate, got {each} Hz")
-    if frames and policy.needs_pickup and not any(np.isfinite(part.pickup).all(1).any() for part in frames):
+    told = any(np.isfinite(part.pickup).all(1).any() for part in frames)
+    if frames and policy.needs_pickup and not told and config.init_from is None:
         found.problems.append(
             f"no dataset says where to pick up ({PICKUP}), and the policy uses the coordinates in metres "
             "(coordinates.crop, tool_frame or encoding raw): add them to the data, or train one with "

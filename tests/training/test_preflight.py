@@ -106,14 +106,15 @@ def test_coordinates_in_metres_that_nobody_says_cannot_be_trained(
     wave = np.random.default_rng(0).uniform(10.0, 20.0, (20, 6))
     silent = put(train_config, datasets=(str(rows_of(wave, tmp_path / "silent")),))
     crop = {"camera": "wrist", "pixel_to_table": np.eye(3).tolist()}
-    for coordinates in ({"crop": crop}, {"tool_frame": True}, {"encoding": "raw"}, {}):
-        changed = {**tiny.model_dump(), "cameras": ["wrist"], "coordinates": coordinates}
-        policy = ActConfig.model_validate(changed)
-        if coordinates:
-            with pytest.raises(ConfigError, match="no dataset says where to pick up"):
-                check(silent, policy, CPU)
-        else:
-            check(silent, policy, CPU)
+    base = {**tiny.model_dump(), "cameras": ["wrist"]}
+    plain, *in_metres = (
+        ActConfig.model_validate({**base, "coordinates": coordinates})
+        for coordinates in ({}, {"crop": crop}, {"tool_frame": True}, {"encoding": "raw"})
+    )
+    assert [policy.needs_pickup for policy in (plain, *in_metres)] == [False, True, True, True]
+    with pytest.raises(ConfigError, match="no dataset says where to pick up"):
+        check(silent, in_metres[1], CPU)
+    check(put(silent, init_from="elsewhere"), in_metres[1], CPU)
 
 
 def test_numbers_that_are_none_are_named(tiny: ActConfig, train_config: TrainConfig, tmp_path: Path) -> None:
