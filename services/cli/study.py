@@ -98,9 +98,8 @@ def coordinates(
     What is done stands in configs/experiments/confuser. One that was interrupted goes on where it was.
     """
     need_torch()
-    from training.studies.forecast import forecast_coordinates
-
     from training.studies.coordinates import load_coordinates_study, run_coordinates_study
+    from training.studies.forecast import forecast_coordinates
 
     study = load_coordinates_study(config)
     if quick:
@@ -108,7 +107,7 @@ def coordinates(
     study = study.model_copy(update={"work": work or study.work, "report": report or study.report})
     show = _Terminal()
     if not study.shortened:
-        show.say(forecast_coordinates(study, jobs))
+        show.say(forecast_coordinates(study, show, jobs))
     if not estimate:
         run_coordinates_study(study, show, jobs=jobs)
 
@@ -131,9 +130,8 @@ def execution(
 
     One that was interrupted goes on where it was.
     """
-    from training.studies.forecast import forecast_execution
-
     from training.studies.execution import ExecutionStudy, run_execution_study
+    from training.studies.forecast import forecast_execution
 
     study = ExecutionStudy(bundle=bundle)
     if quick:
