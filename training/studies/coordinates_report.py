@@ -177,9 +177,8 @@ and no VAE.
 The baseline has what the published one has: the coordinates as one token of raw metres beside the image
 tokens, and L1 plus 10 times the KL divergence of a VAE. It differs in this: a small convolutional backbone
 at 96×128 pixels instead of a ResNet-18 at 480×640, so that two CPU cores can do the study; chunks of 40
-instead of 100; two cubes anywhere in the field instead of around two places; and, as in all variants, half of
-the coordinates in training are wrong by 8 mm (standard deviation) and one in twenty is missing. Intervals are
-of the trials (95 %, Wilson). {several if seeds > 1 else single}"""
+instead of 100; and two cubes anywhere in the field instead of around two places. All learn from exact
+coordinates. Intervals are of the trials (95 %, Wilson). {several if seeds > 1 else single}"""
 
 
 def _successes(rows: Sequence[Row]) -> str:
