@@ -14,6 +14,8 @@ from training.policies.base import Inputs, Labels, Stats
 from training.policies.lerobot_act import LeRobotAct, LeRobotActConfig
 from training.policies.registry import build, load_policy_config
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = LeRobotActConfig(
     cameras=("front", "side"),
     image_height_px=64,
