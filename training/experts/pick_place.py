@@ -49,8 +49,8 @@ BOWL_RADIUS_M, CUBE_RADIUS_M = 0.066, 0.019
 ROOM_M = 0.006
 """What is to be left between the jaws and other things; the arm arrives within some millimetres."""
 LEANING_M = 0.020
-"""How far the grasp point gives way to the fixed jaw's side for a hand that lay flat; for one that points down
-not at all.
+"""How far the grasp point would give way to the side of the fixed jaw for a hand that lay flat; less for one
+that leans, and not at all for one that points down.
 """
 CRUISE_DPS = 75.0
 """Mean speed of the fastest joint between waypoints."""
