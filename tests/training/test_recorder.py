@@ -76,6 +76,8 @@ def test_attempts_that_are_never_kept_come_to_an_end(
         (["--image-size", "big"], "WIDTHxHEIGHT"),
         (["--image-size", "63x48"], "even"),
         (["--robot", "arm.yaml"], "--task"),
+        (["--task", "pick it up"], "pick_place_confuser"),
+        (["--live", "--looks", "0.5"], "--looks"),
     ],
 )
 def test_record_options_are_checked(tmp_path: Path, options: list[str], says: str) -> None:
