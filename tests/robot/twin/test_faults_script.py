@@ -93,7 +93,7 @@ def test_no_such_servo() -> None:
 
 def test_the_manual_names_every_kind_and_its_example_can_be_played(tmp_path: Path) -> None:
     text = (Path(__file__).resolve().parents[3] / "docs" / "twin.md").read_text(encoding="utf-8")
-    table = text[text.index("| kind | with |") : text.index("## Ports, hands and cables")]
+    table = text[text.index("| kind | with |") : text.index("## Tasks")]
     rows = table.strip().splitlines()
     named = {kind for row in rows for kind in re.findall(r"`(\w+)`", row.split("|")[1])}
     known = {kind for alias in (BusKind, ServoKind, PortKind, CameraKind) for kind in get_args(alias)}
