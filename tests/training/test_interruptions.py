@@ -82,8 +82,8 @@ def test_a_run_that_was_killed_at_any_moment_ends_with_the_same_weights(
 def test_two_processes_end_where_one_does(train_config: TrainConfig, tmp_path: Path) -> None:
     policy = json.loads(Path(train_config.policy).read_text())
     (tmp_path / "plain.yaml").write_text(json.dumps({**policy, "use_vae": False}))
-    # Without the latent's own random numbers, and with parts in which unequally many steps are valid. Two steps
-    # only: sums in another order differ in the last bits, and L1's signs and Adam's division amplify that.
+    # Without the latent's own random numbers, and with parts in which unequally many steps are valid. Two
+    # steps: sums in another order differ in the last bits, and L1's signs and Adam's division amplify that.
     config = changed(
         train_config, policy=str(tmp_path / "plain.yaml"), steps=2, checkpoint_every=2, validate_every=1
     )
