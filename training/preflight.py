@@ -151,7 +151,7 @@ def _kept_for_gradients(policy: PolicyShape, batch: int) -> int | None:
         try:
             with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
                 network.loss(inputs, labels)
-        except (RuntimeError, NotImplementedError):
+        except RuntimeError:  # an operation that meta tensors do not have: the need stays unknown
             return None
     return sum(size for storage, (_, size) in kept.items() if storage not in own)
 
